@@ -1,0 +1,1 @@
+"""What a robot program imports: images, words and objects. No ROS."""
