@@ -1,0 +1,1 @@
+"""Generates scenes, trains ReLA and evaluates it; needs no ROS."""
