@@ -1,0 +1,1 @@
+"""Scores of generalised referring expressions: masks (GRES) and boxes (GREC). numpy only."""
