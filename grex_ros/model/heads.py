@@ -1,0 +1,97 @@
+"""What is read from the regions: masks, minimap, no-target, and the instance heads."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import RelaConfig
+
+
+class MLP(nn.Module):
+    def __init__(self, dim_in: int, hidden: int, dim_out: int, layers: int) -> None:
+        super().__init__()
+        dims = [dim_in] + [hidden] * (layers - 1) + [dim_out]
+        self.layers = nn.ModuleList(
+            nn.Linear(a, b) for a, b in zip(dims[:-1], dims[1:], strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)
+
+
+class MaskHead(nn.Module):
+    """Official heads: mask of every region, minimap, target mask, no-target."""
+
+    def __init__(self, cfg: RelaConfig) -> None:
+        super().__init__()
+        dim = cfg.hidden_dim
+        self.norm = nn.LayerNorm(dim)
+        self.mask_embed = MLP(dim, dim, cfg.mask_dim, 3)
+        self.minimap = nn.Linear(dim, 2)
+        self.no_target = None if cfg.relevance_no_target else MLP(dim, dim, 2, 2)
+
+    def region_masks(self, regions: Tensor, mask_features: Tensor) -> Tensor:
+        """(B, Q, C), (B, M, H, W) -> mask logits (B, Q, H, W)."""
+        embed = self.mask_embed(self.norm(regions))
+        return torch.einsum("bqc,bchw->bqhw", embed, mask_features)
+
+    def target_mask(self, regions: Tensor, mask_features: Tensor) -> tuple[Tensor, Tensor]:
+        """Minimap logits (B, Q, 2) and target mask logits (B, 2, H, W); channel 1 = target.
+
+        The minimap weighs the regions' mask embeddings as it is, without softmax.
+        """
+        regions = self.norm(regions)
+        minimap = self.minimap(regions)
+        embed = torch.einsum("bqa,bqc->bac", minimap, self.mask_embed(regions))
+        return minimap, torch.einsum("bac,bchw->bahw", embed, mask_features)
+
+
+class InstanceHeads(nn.Module):
+    """Boxes and objectness of regions that have seen the image; target score of those that have
+    seen the words."""
+
+    def __init__(self, cfg: RelaConfig) -> None:
+        super().__init__()
+        dim = cfg.hidden_dim
+        self.box = MLP(dim, dim, 4, 3)
+        self.objectness = nn.Linear(dim, 1)
+        self.target = MLP(dim, dim, 1, 2)
+        nn.init.constant_(self.objectness.bias, -2.0)  # most regions hold no object
+        nn.init.constant_(self.target.layers[-1].bias, -2.0)
+
+    def boxes(self, regions: Tensor) -> Tensor:
+        """(B, Q, C) -> (B, Q, 4): centre x, y, width, height, each 0..1 of the padded image."""
+        return self.box(regions).sigmoid()
+
+
+class RelevanceNoTarget(nn.Module):
+    """No-target and count from the regions weighted by their relevance, the most relevant region,
+    and the sentence (the plain mean of the official model is diluted by background regions)."""
+
+    def __init__(self, cfg: RelaConfig) -> None:
+        super().__init__()
+        dim = cfg.hidden_dim
+        self.no_target = MLP(3 * dim + 2, dim, 2, 2)
+        self.count = MLP(3 * dim + 2, dim, cfg.count_classes, 2) if cfg.count_classes else None
+
+    def forward(
+        self, regions: Tensor, target_logits: Tensor, words: Tensor, word_mask: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Regions (B, Q, C), target logits (B, Q), words (B, L, C), mask (B, L) ->
+        no-target logits (B, 2), class 1 = no target, and count logits (B, count_classes)."""
+        weight = target_logits.softmax(1)[..., None]
+        score = target_logits.sigmoid()
+        mask = word_mask[..., None].to(words.dtype)
+        pooled = [
+            (weight * regions).sum(1),
+            (score[..., None] * regions).sum(1) / (1 + score.sum(1, keepdim=True)),
+            (mask * words).sum(1) / mask.sum(1),
+            target_logits.amax(1, keepdim=True),
+            score.sum(1, keepdim=True),
+        ]
+        x = torch.cat(pooled, 1)
+        return self.no_target(x), None if self.count is None else self.count(x)

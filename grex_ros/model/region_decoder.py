@@ -1,0 +1,243 @@
+"""The ReLA decoder: region queries that attend the image, each other, and the words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import RelaConfig
+from .heads import InstanceHeads, MaskHead, RelevanceNoTarget
+from .pixel_decoder import sine_position
+
+
+@dataclass
+class RegionState:
+    """Regions of B pictures before the words. ``layers`` holds (masks, boxes, objectness) logits
+    after every image layer, for deep supervision."""
+
+    memories: list[Tensor]  # three of (h*w, B, C)
+    positions: list[Tensor]  # three of (h*w, 1, C)
+    sizes: list[tuple[int, int]]
+    mask_features: Tensor  # (B, M, H/4, W/4)
+    regions: Tensor  # (Q, B, C)
+    masks: Tensor  # (B, Q, H/4, W/4) logits
+    boxes: Tensor | None = None  # (B, Q, 4)
+    objectness: Tensor | None = None  # (B, Q) logits
+    layers: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+
+    def select(self, index: Tensor) -> RegionState:
+        """The state with picture ``index[i]`` at place i (one picture, many expressions)."""
+        return replace(
+            self,
+            memories=[m[:, index] for m in self.memories],
+            mask_features=self.mask_features[index],
+            regions=self.regions[:, index],
+            masks=self.masks[index],
+            boxes=None if self.boxes is None else self.boxes[index],
+            objectness=None if self.objectness is None else self.objectness[index],
+            layers=[],
+        )
+
+
+@dataclass
+class RelaOutput:
+    """Logits of B expressions over Q regions; masks at a quarter of the padded image."""
+
+    target_mask: Tensor  # (B, 2, H/4, W/4), channel 1 = target
+    minimap: Tensor  # (B, Q, 2)
+    no_target: Tensor  # (B, 2), class 1 = no target
+    masks: Tensor  # (B, Q, H/4, W/4)
+    boxes: Tensor | None = None  # (B, Q, 4) centre x, y, width, height in 0..1
+    target: Tensor | None = None  # (B, Q)
+    count: Tensor | None = None  # (B, count_classes)
+    layer_targets: list[Tensor] = field(default_factory=list)  # target logits of every word layer
+
+
+class Attention(nn.Module):
+    """Multi-head attention with residual and norm after it (post-norm)."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.attn = nn.MultiheadAttention(dim, heads)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(
+        self,
+        x: Tensor,
+        key: Tensor,
+        value: Tensor,
+        query_position: Tensor | float = 0.0,
+        mask: Tensor | None = None,
+        padding: Tensor | None = None,
+    ) -> Tensor:
+        """Sequence first: ``x`` (Q, B, C), ``key`` and ``value`` (N, B, C)."""
+        query = x + query_position
+        out = self.attn(
+            query, key, value, attn_mask=mask, key_padding_mask=padding, need_weights=False
+        )[0]
+        return self.norm(x + out)
+
+
+class FeedForward(nn.Module):
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(dim, hidden)
+        self.linear2 = nn.Linear(hidden, dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x + self.linear2(F.relu(self.linear1(x))))
+
+
+class RegionDecoder(nn.Module):
+    """Layers of region-image, region-word (where due), region-region attention and feed-forward."""
+
+    def __init__(self, cfg: RelaConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        dim, n = cfg.hidden_dim, cfg.decoder_layers
+        self.query_feat = nn.Embedding(cfg.regions, dim)
+        self.query_embed = nn.Embedding(cfg.regions, dim)
+        self.level_embed = nn.Embedding(3, dim)
+        self.region_image = nn.ModuleList(Attention(dim, cfg.heads) for _ in range(n))
+        self.region_region = nn.ModuleList(Attention(dim, cfg.heads) for _ in range(n))
+        self.feed_forward = nn.ModuleList(FeedForward(dim, cfg.decoder_ffn) for _ in range(n))
+        word_layers = n - cfg.image_layers if cfg.words_in_every_layer else 1
+        self.region_word = nn.ModuleList(Attention(dim, cfg.heads) for _ in range(word_layers))
+        self.head = MaskHead(cfg)
+        if cfg.text_adapter_layers:
+            self.word_proj = None  # the text adapter has projected them
+        else:
+            self.word_proj = nn.Linear(cfg.text_dim, dim, bias=False)
+            nn.init.zeros_(self.word_proj.weight)
+        # Official gate: sigmoid(word_gate) * language_weight.
+        self.word_gate = None if cfg.words_in_every_layer else nn.Parameter(torch.zeros(()))
+        self.instance = InstanceHeads(cfg) if cfg.instance_heads else None
+        self.relevance = RelevanceNoTarget(cfg) if cfg.relevance_no_target else None
+        if cfg.region_appearance:
+            self.appearance = nn.Linear(cfg.mask_dim, dim)
+            self.geometry = nn.Linear(dim + 4, dim)
+
+    # --- the picture ----------------------------------------------------------------------
+
+    def encode_image(self, memories: list[Tensor], mask_features: Tensor) -> RegionState:
+        """Memories (B, C, h, w) of strides 32, 16, 8 and mask features -> regions after the
+        layers that see no words."""
+        batch, dim = memories[0].shape[:2]
+        state = RegionState(
+            memories=[
+                (m.flatten(2) + self.level_embed.weight[i][None, :, None]).permute(2, 0, 1)
+                for i, m in enumerate(memories)
+            ],
+            positions=[sine_position(*m.shape[-2:], dim, m)[:, None] for m in memories],
+            sizes=[(m.shape[2], m.shape[3]) for m in memories],
+            mask_features=mask_features,
+            regions=self.query_feat.weight[:, None].expand(-1, batch, -1),
+            masks=mask_features,  # replaced below
+        )
+        state.masks = self.head.region_masks(state.regions.transpose(0, 1), mask_features)
+        for i in range(self.cfg.image_layers):
+            x = self._attend_image(i, state, state.regions, state.masks)
+            x = self._attend_regions(i, x)
+            state.regions = self.feed_forward[i](x)
+            self._read_instances(state)
+        if self.cfg.region_appearance:
+            state.regions = state.regions + self._describe_regions(state)
+        return state
+
+    def _read_instances(self, state: RegionState) -> None:
+        regions = state.regions.transpose(0, 1)
+        state.masks = self.head.region_masks(regions, state.mask_features)
+        if self.instance is not None:
+            regions = self.head.norm(regions)
+            state.boxes = self.instance.boxes(regions)
+            state.objectness = self.instance.objectness(regions)[..., 0]
+            state.layers.append((state.masks, state.boxes, state.objectness))
+
+    def _describe_regions(self, state: RegionState) -> Tensor:
+        """What a region looks like (mask-pooled features) and where it is; (Q, B, C)."""
+        assert state.boxes is not None
+        weight = state.masks.detach().sigmoid().flatten(2)
+        weight = weight / (weight.sum(-1, keepdim=True) + 1.0)
+        pooled = torch.einsum("bqn,bcn->qbc", weight, state.mask_features.flatten(2))
+        box = state.boxes.detach().transpose(0, 1)
+        half = self.cfg.hidden_dim // 4
+        frequency = 2.0 ** torch.arange(half // 2, device=box.device) * torch.pi / 8
+        angle = (box[..., None] * frequency.to(box.dtype)).flatten(2)
+        geometry = torch.cat((box, angle.sin(), angle.cos()), -1)
+        return self.appearance(pooled) + self.geometry(geometry)
+
+    # --- the words ------------------------------------------------------------------------
+
+    def forward(self, state: RegionState, words: Tensor, word_mask: Tensor) -> RelaOutput:
+        """``state`` of B pictures (see :meth:`RegionState.select`), ``words`` (B, L, C),
+        ``word_mask`` (B, L) 1 = word."""
+        cfg = self.cfg
+        x, masks = state.regions, state.masks
+        if self.word_proj is not None:
+            words = self.word_proj(words)
+        sequence = words.transpose(0, 1)
+        padding = word_mask == 0 if cfg.word_padding_mask else None
+        targets = []
+        for i in range(cfg.image_layers, cfg.decoder_layers):
+            x = self._attend_image(i, state, x, masks)
+            if i - cfg.image_layers < len(self.region_word):
+                x = self._attend_words(i - cfg.image_layers, x, sequence, padding)
+            x = self._attend_regions(i, x)
+            x = self.feed_forward[i](x)
+            if self.instance is None and i < cfg.decoder_layers - 1:
+                masks = self.head.region_masks(x.transpose(0, 1), state.mask_features)
+            elif self.instance is not None:
+                targets.append(self.instance.target(self.head.norm(x.transpose(0, 1)))[..., 0])
+        regions = x.transpose(0, 1)
+        minimap, target_mask = self.head.target_mask(regions, state.mask_features)
+        if self.instance is None:
+            masks = self.head.region_masks(regions, state.mask_features)
+        out = RelaOutput(target_mask, minimap, minimap, masks, boxes=state.boxes)
+        if targets:
+            out.target, out.layer_targets = targets[-1], targets
+        regions = self.head.norm(regions)
+        if self.relevance is not None:
+            assert out.target is not None
+            out.no_target, out.count = self.relevance(
+                regions, out.target.detach(), words, word_mask
+            )
+        else:
+            assert self.head.no_target is not None
+            out.no_target = self.head.no_target(regions).mean(1)
+        return out
+
+    # --- the three attentions -------------------------------------------------------------
+
+    def _attend_image(self, i: int, state: RegionState, x: Tensor, masks: Tensor) -> Tensor:
+        level = i % 3
+        blocked = self.blocked(masks, state.sizes[level])
+        memory = state.memories[level]
+        key = memory + state.positions[level]
+        return self.region_image[i](x, key, memory, self._query_position(), mask=blocked)
+
+    def blocked(self, masks: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, Q, H, W) -> (B*heads, Q, h*w): True where a region may not look, which is outside
+        its own mask; a region without any place to look looks everywhere."""
+        small = F.interpolate(masks.detach(), size, mode="bilinear", align_corners=False)
+        blocked = small.sigmoid().flatten(2) < 0.5
+        blocked = blocked & ~blocked.all(-1, keepdim=True)
+        return blocked.repeat_interleave(self.cfg.heads, 0)
+
+    def _attend_words(
+        self, i: int, x: Tensor, words: Tensor, padding: Tensor | None
+    ) -> Tensor:
+        out = self.region_word[i](x, words, words, padding=padding)
+        if self.word_gate is None:
+            return out
+        return x + self.cfg.language_weight * self.word_gate.sigmoid() * out
+
+    def _attend_regions(self, i: int, x: Tensor) -> Tensor:
+        key = x + self._query_position()
+        return self.region_region[i](x, key, x, self._query_position())
+
+    def _query_position(self) -> Tensor:
+        return self.query_embed.weight[:, None]

@@ -1,0 +1,75 @@
+"""ReLA, the whole forward pass: text, image, pixel decoder, region decoder."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .backbone import EfficientNetLite0, LanguageSwin
+from .config import RelaConfig
+from .pixel_decoder import build_pixel_decoder
+from .region_decoder import RegionDecoder, RegionState, RelaOutput
+from .text_encoder import TextAdapter, build_text_encoder
+
+STRIDE = 32  # images are padded to multiples of it
+
+
+class ReLA(nn.Module):
+    """Generalized referring expression segmentation: one, many or no target per expression."""
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, cfg: RelaConfig) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.text_encoder = build_text_encoder(cfg)
+        self.text_adapter = TextAdapter(cfg) if cfg.text_adapter_layers else None
+        self.backbone = LanguageSwin(cfg) if cfg.language_in_backbone else EfficientNetLite0()
+        self.pixel_decoder = build_pixel_decoder(cfg, self.backbone.channels)
+        self.region_decoder = RegionDecoder(cfg)
+        for name in ("pixel_mean", "pixel_std"):
+            value = torch.tensor(getattr(cfg, name)).view(3, 1, 1)
+            self.register_buffer(name, value, persistent=False)
+        if cfg.text_wheel:
+            self.text_encoder.requires_grad_(False)
+
+    def encode_text(self, tokens: Tensor, word_mask: Tensor) -> Tensor:
+        """Token ids and mask (B, L) -> word features (B, L, text_dim) of the text encoder."""
+        return self.text_encoder(input_ids=tokens, attention_mask=word_mask).last_hidden_state
+
+    def normalise(self, images: list[Tensor]) -> Tensor:
+        """Pictures (3, h, w), RGB 0..255 -> batch (B, 3, H, W), padded with zeros to the right and
+        the bottom after normalisation."""
+        h = max(i.shape[1] for i in images)
+        w = max(i.shape[2] for i in images)
+        size = (h + -h % STRIDE, w + -w % STRIDE)
+        batch = []
+        for image in images:
+            x = (image.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
+            batch.append(F.pad(x, (0, size[1] - x.shape[2], 0, size[0] - x.shape[1])))
+        return torch.stack(batch)
+
+    def encode_image(
+        self, images: Tensor, words: Tensor | None = None, word_mask: Tensor | None = None
+    ) -> RegionState:
+        """Normalised pictures (B, 3, H, W) -> everything that does not depend on the words; for
+        a backbone that takes language, ``words`` and ``word_mask`` are needed, one per picture."""
+        if self.cfg.language_in_backbone:
+            features = self.backbone(images, words, word_mask)
+        else:
+            features = self.backbone(images)
+        return self.region_decoder.encode_image(*self.pixel_decoder(features))
+
+    def ground(self, state: RegionState, words: Tensor, word_mask: Tensor) -> RelaOutput:
+        """Regions of B pictures and the words of B expressions -> what is meant."""
+        if self.text_adapter is not None:
+            words = self.text_adapter(words, word_mask)
+        return self.region_decoder(state, words, word_mask)
+
+    def forward(self, images: list[Tensor], tokens: Tensor, word_mask: Tensor) -> RelaOutput:
+        """B pictures (3, h, w) RGB 0..255 and B expressions (B, L), one each."""
+        words = self.encode_text(tokens, word_mask)
+        state = self.encode_image(self.normalise(images), words, word_mask)
+        return self.ground(state, words, word_mask)
