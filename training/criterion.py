@@ -1,0 +1,136 @@
+"""What the model is taught: find every object, then choose those that the words mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from grex_ros.model.region_decoder import RegionState, RelaOutput
+
+from .matcher import box_corners, generalized_iou, match
+
+CLASS_WEIGHT = (0.9, 1.1)  # of background and target, as in the official loss
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weight of every term of the loss."""
+
+    objectness: float = 1.0
+    box: float = 5.0
+    giou: float = 2.0
+    region_mask: float = 5.0
+    region_dice: float = 5.0
+    target: float = 3.0
+    mask: float = 1.0
+    dice: float = 1.0
+    minimap: float = 0.1
+    no_target: float = 1.0
+    count: float = 0.3
+
+
+@dataclass
+class PictureTruth:
+    """The annotated objects of one picture and which of them its expressions mean."""
+
+    masks: Tensor  # (K, h, w) 0..1 at the size of the mask features
+    boxes: Tensor  # (K, 4) centre x, y, width, height in 0..1 of the padded picture
+    meant: Tensor  # (E, K) 1 = the expression means the object
+
+
+def instance_losses(
+    state: RegionState, truth: list[PictureTruth]
+) -> tuple[dict[str, Tensor], list[tuple[Tensor, Tensor]]]:
+    """Losses of every image layer against all annotated objects, and the last layer's match."""
+    total = max(sum(len(t.boxes) for t in truth), 1)
+    losses: dict[str, Tensor] = {}
+    matches: list[tuple[Tensor, Tensor]] = []
+    for masks, boxes, objectness in state.layers:
+        matches = [
+            match(masks[i].float(), boxes[i].float(), objectness[i].float(), t.masks, t.boxes)
+            for i, t in enumerate(truth)
+        ]
+        picture = torch.cat([torch.full_like(r, i) for i, (r, _) in enumerate(matches)])
+        region = torch.cat([r for r, _ in matches])
+        true_boxes = torch.cat([t.boxes[k] for t, (_, k) in zip(truth, matches, strict=True)])
+        true_masks = torch.cat([t.masks[k] for t, (_, k) in zip(truth, matches, strict=True)])
+        labels = torch.zeros_like(objectness, dtype=torch.float32)
+        labels[picture, region] = 1
+        found_boxes = boxes[picture, region].float()
+        found_masks = masks[picture, region].float().flatten(1)
+        flat = true_masks.flatten(1)
+        giou = generalized_iou(box_corners(found_boxes), box_corners(true_boxes))
+        terms = {
+            "objectness": _bce(objectness.float(), labels).sum() / total,
+            "box": (found_boxes - true_boxes).abs().sum() / total,
+            "giou": (1 - giou).sum() / total,
+            "region_mask": _bce(found_masks, flat).mean(1).sum() / total,
+            "region_dice": dice_loss(found_masks.sigmoid(), flat).sum() / total,
+        }
+        for name, value in terms.items():
+            losses[name] = losses.get(name, torch.zeros((), device=value.device)) + value
+    return losses, matches
+
+
+def language_losses(
+    out: RelaOutput,
+    truth: list[PictureTruth],
+    matches: list[tuple[Tensor, Tensor]],
+    minimap_side: int,
+) -> dict[str, Tensor]:
+    """Losses of B expressions, picture by picture in the order of ``truth``."""
+    labels = torch.zeros_like(out.layer_targets[-1], dtype=torch.float32)  # (B, Q)
+    unions, row = [], 0
+    for t, (regions, objects) in zip(truth, matches, strict=True):
+        meant = t.meant.float()
+        labels[row : row + len(meant), regions] = meant[:, objects]
+        unions.append(torch.einsum("ek,khw->ehw", meant, t.masks).clamp(max=1))
+        row += len(meant)
+    union = torch.cat(unions)
+    empty = torch.cat([t.meant.sum(1) == 0 for t in truth])
+    number = torch.cat([t.meant.sum(1) for t in truth]).long()
+    objects_each = sum(len(t.boxes) * len(t.meant) for t in truth)
+    weight = union.new_tensor(CLASS_WEIGHT)
+
+    losses = {
+        "target": sum(
+            (_bce(logits.float(), labels).sum() / max(objects_each, 1))
+            for logits in out.layer_targets
+        ),
+        "mask": F.cross_entropy(out.target_mask.float(), (union > 0.5).long(), weight),
+        "no_target": F.cross_entropy(out.no_target.float(), empty.long(), weight),
+        "minimap": F.cross_entropy(
+            out.minimap.float().transpose(1, 2), minimap_truth(union, minimap_side), weight
+        ),
+    }
+    some = ~empty
+    if some.any():
+        p = out.target_mask[some].float().softmax(1)[:, 1].flatten(1)
+        losses["dice"] = dice_loss(p, union[some].flatten(1)).mean()
+    if out.count is not None:
+        classes = out.count.shape[1]
+        losses["count"] = F.cross_entropy(out.count.float(), number.clamp(max=classes - 1))
+    return losses  # type: ignore[return-value]
+
+
+def minimap_truth(union: Tensor, side: int) -> Tensor:
+    """(B, h, w) -> (B, side*side): the mask sampled bilinearly and cut to integers, so only cells
+    whose sample is exactly 1 count, as in the official loss."""
+    return F.interpolate(union[:, None], (side, side), mode="bilinear").flatten(1).long()
+
+
+def weighted_sum(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:
+    """The loss that is minimised; AttributeError for a term without a weight."""
+    return torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
+
+
+def dice_loss(p: Tensor, truth: Tensor) -> Tensor:
+    """(N, pixels) probabilities and masks -> (N,) losses, 0..1."""
+    return 1 - (2 * (p * truth).sum(1) + 1) / (p.sum(1) + truth.sum(1) + 1)
+
+
+def _bce(logits: Tensor, truth: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
