@@ -73,3 +73,13 @@ class ReLA(nn.Module):
         words = self.encode_text(tokens, word_mask)
         state = self.encode_image(self.normalise(images), words, word_mask)
         return self.ground(state, words, word_mask)
+
+
+def official_decision(out: RelaOutput, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The official reading of the output: target mask (B, H, W) and no-target (B,), both bool.
+
+    Both channels go through a sigmoid before the comparison, so where both saturate, background
+    and "there is a target" win; ``size`` is that of the padded picture.
+    """
+    logits = F.interpolate(out.target_mask, size, mode="bilinear", align_corners=False)
+    return logits.sigmoid().argmax(1).bool(), out.no_target.sigmoid().argmax(1).bool()
