@@ -1,0 +1,1 @@
+"""Random tabletop scenes: objects, rendered pictures with exact labels, and expressions."""

@@ -1,0 +1,315 @@
+"""Pictures of scenes with exact labels and depth, by MuJoCo's classic renderer.
+
+One model holds every mesh. A frame only lists what to draw, so no scene is compiled: 3x3 geom
+matrices carry the scale and the three textures are painted anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grex_ros.scenes.gl import RenderingUnavailable, import_mujoco, open_context
+from grex_ros.scenes.meshes import Mesh
+from grex_ros.scenes.objects import shapes
+from grex_ros.scenes.scene import Camera, Frame, Scene
+from grex_ros.scenes.surfaces import Surface, paint_surface
+
+__all__ = ["Frame", "RenderingUnavailable", "SceneRenderer"]
+
+_NEAR, _FAR = 0.05, 12.0  # metres
+_TEXTURES = {"table": 512, "floor": 256, "wall": 256}  # edge in pixels
+_BACKGROUND = 2**24 - 2  # segment id of table, floor and wall
+_SHADOW_REACH = 0.9  # metres around the table's middle that the shadow map covers
+
+
+class SceneRenderer:
+    """Draws scenes. Holds a GL context: close it, or use it in a `with` statement.
+
+    All calls must come from one thread at a time. Raises RenderingUnavailable where there is no
+    OpenGL. `shadow_size` is the edge of the shadow map, `samples` the samples a pixel.
+    """
+
+    def __init__(self, shadow_size: int = 1024, samples: int = 4) -> None:
+        try:
+            mujoco = import_mujoco()
+        except ImportError as error:
+            raise RenderingUnavailable(f"MuJoCo cannot be imported: {error}") from error
+        self._mujoco = mujoco
+        self._gl: Any = open_context(640, 480)
+        try:
+            self._model, self._meshes = _build_model(mujoco, shadow_size, samples)
+            self._scene = mujoco.MjvScene(self._model, maxgeom=2000)
+            self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+            self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
+        except Exception as error:
+            self._gl.free()
+            self._gl = None
+            raise RenderingUnavailable(f"MuJoCo cannot draw here: {error}") from error
+        self._size = (640, 480)
+        self._painted: dict[str, Surface] = {}
+
+    def render(self, scene: Scene, width: int = 640, height: int = 480) -> Frame:
+        """One picture of `width` x `height` pixels. RuntimeError after close()."""
+        if self._gl is None:
+            raise RuntimeError("the renderer is closed")
+        mujoco = self._mujoco
+        self._gl.make_current()
+        if (width, height) != self._size:  # an exact fit: the whole buffer is resolved each time
+            self._size = (width, height)
+            mujoco.mjr_resizeOffscreen(width, height, self._context)
+        self._paint(scene)
+        self._set_camera(scene.camera, width / height)
+        self._set_lights(scene)
+        drawn = self._scene
+        drawn.ngeom = 0
+        self._add_room(scene)
+        room = drawn.ngeom
+        for i in range(len(scene.objects)):
+            self._add_object(scene, i)
+        rect = mujoco.MjrRect(0, 0, width, height)
+        rgb = np.empty((height, width, 3), np.uint8)
+        self._flag(segment=False, shadow=any(light.shadow for light in scene.lights))
+        mujoco.mjr_render(rect, drawn, self._context)
+        mujoco.mjr_readPixels(rgb, None, rect, self._context)
+
+        self._flag(segment=True, shadow=False)
+        buffer = np.empty((height, width), np.float32)
+        labels = self._segments(rect, buffer)
+        depth = _metres(buffer)
+        return Frame(
+            rgb=np.ascontiguousarray(rgb[::-1]),
+            depth=np.ascontiguousarray(depth[::-1]),
+            labels=np.ascontiguousarray(labels[::-1]),
+            K=scene.camera.intrinsics(width, height),
+            camera_pose=scene.camera.matrix(),
+            full_areas=self._full_areas(scene, rect, labels, room),
+        )
+
+    def close(self) -> None:
+        """Free the GL context. May be called twice."""
+        if self._gl is not None:
+            self._gl.make_current()
+            self._context.free()
+            self._gl.free()
+            self._gl = None
+
+    def __enter__(self) -> SceneRenderer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _paint(self, scene: Scene) -> None:
+        """Upload the textures that differ from the last scene's."""
+        model = self._model
+        for i, (name, size) in enumerate(_TEXTURES.items()):
+            surface: Surface = getattr(scene.room, name)
+            if self._painted.get(name) == surface:
+                continue
+            start = model.tex_adr[i]
+            model.tex_data[start : start + size * size * 3] = paint_surface(surface, size).ravel()
+            self._mujoco.mjr_uploadTexture(model, self._context, i)
+            self._painted[name] = surface
+
+    def _set_camera(self, camera: Camera, aspect: float) -> None:
+        pose = camera.matrix()
+        half = _NEAR * np.tan(np.radians(camera.fov) / 2)
+        for eye in self._scene.camera:
+            eye.pos = pose[:3, 3]
+            eye.forward, eye.up = pose[:3, 2], -pose[:3, 1]
+            eye.frustum_center, eye.frustum_width = 0.0, half * aspect
+            eye.frustum_bottom, eye.frustum_top = -half, half
+            eye.frustum_near, eye.frustum_far = _NEAR, _FAR
+            eye.orthographic = 0
+
+    def _set_lights(self, scene: Scene) -> None:
+        self._scene.nlight = len(scene.lights)
+        for light, lamp in zip(scene.lights, self._scene.lights, strict=False):
+            lamp.type = self._mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
+            lamp.dir = light.direction
+            lamp.pos = -3.0 * np.array(light.direction)
+            lamp.attenuation = (1.0, 0.0, 0.0)
+            lamp.cutoff, lamp.exponent = 90.0, 0.0
+            lamp.diffuse, lamp.ambient = light.diffuse, light.ambient
+            lamp.specular = (light.specular,) * 3
+            lamp.headlight, lamp.texid = 0, -1
+            lamp.castshadow = int(light.shadow)
+
+    def _add_room(self, scene: Scene) -> None:
+        room = scene.room
+        x, y = room.table_size
+        upright = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
+        white = (1.0, 1.0, 1.0, 1.0)
+        places = [
+            ("table", np.diag([x / 2, y / 2, 0.04]), (0.0, 0.0, 0.0)),
+            ("floor", np.diag([6.0, 6.0, 0.1]), (0.0, 0.0, -0.74)),
+            ("wall", upright @ np.diag([6.0, 3.0, 0.1]), (0.0, room.wall_distance, 1.5)),
+        ]
+        for i, (_, matrix, position) in enumerate(places):
+            geom = self._add_geom(self._meshes["slab"][0], position, matrix, white, _BACKGROUND)
+            geom.matid, geom.texcoord = i, 1
+            geom.specular, geom.shininess = 0.1, 0.1
+
+    def _add_object(self, scene: Scene, i: int) -> None:
+        thing = scene.objects[i]
+        matrix = np.array(thing.rotation) * np.array(thing.scale)
+        parts = shapes()[thing.shape].parts
+        for mesh, part, paint in zip(self._meshes[thing.shape], parts, thing.paints, strict=True):
+            geom = self._add_geom(mesh, thing.position, matrix, paint, i)
+            geom.specular, geom.shininess = part.shine, 0.3 + 0.5 * part.shine
+
+    def _add_geom(
+        self,
+        mesh: int,
+        position: Sequence[float],
+        matrix: NDArray[np.float64],
+        paint: Sequence[float],
+        segment: int,
+    ) -> Any:
+        drawn, mujoco = self._scene, self._mujoco
+        geom = drawn.geoms[drawn.ngeom]
+        kind = mujoco.mjtGeom.mjGEOM_MESH
+        mujoco.mjv_initGeom(
+            geom, kind, np.ones(3), np.array(position, float), matrix.ravel(),
+            np.array(paint, np.float32),
+        )  # fmt: skip
+        geom.dataid, geom.segid, geom.matid = 2 * mesh, segment, -1
+        geom.category = mujoco.mjtCatBit.mjCAT_DYNAMIC
+        geom.objtype, geom.objid = mujoco.mjtObj.mjOBJ_GEOM, drawn.ngeom
+        geom.transparent = int(paint[3] < 1)
+        if geom.transparent:
+            offset = np.array(position) - np.array(drawn.camera[0].pos)
+            geom.camdist = float(np.linalg.norm(offset))
+        drawn.ngeom += 1
+        return geom
+
+    def _flag(self, segment: bool, shadow: bool) -> None:
+        flags, names = self._scene.flags, self._mujoco.mjtRndFlag
+        flags[:] = 0
+        flags[names.mjRND_SHADOW] = shadow
+        flags[names.mjRND_CULL_FACE] = 1
+        flags[names.mjRND_SEGMENT] = flags[names.mjRND_IDCOLOR] = segment
+
+    def _segments(self, rect: Any, depth: NDArray[np.float32] | None) -> NDArray[np.int32]:
+        """Draw the ids, bottom row first: 0 = no object, i + 1 = object i."""
+        ids = np.empty((rect.height, rect.width, 3), np.uint8)
+        self._mujoco.mjr_render(rect, self._scene, self._context)
+        self._mujoco.mjr_readPixels(ids, depth, rect, self._context)
+        labels = ids[..., 0].astype(np.int32) | ids[..., 1].astype(np.int32) << 8
+        labels[ids[..., 2] > 0] = 0
+        return labels
+
+    def _full_areas(
+        self, scene: Scene, rect: Any, labels: NDArray[np.int32], room: int
+    ) -> NDArray[np.int64]:
+        """Pixels of each object alone. Only objects whose boxes meet are drawn again, as many in
+        one pass as do not overlap."""
+        n = len(scene.objects)
+        areas = np.bincount(labels.ravel(), minlength=n + 1)[1 : n + 1].astype(np.int64)
+        boxes = [_box_in_picture(scene, i, rect.width, rect.height) for i in range(n)]
+        meets = np.array([[_overlap(a, b) for b in boxes] for a in boxes]).reshape(n, n)
+        np.fill_diagonal(meets, False)
+        waiting = [i for i in range(n) if meets[i].any()]
+        while waiting:
+            layer: list[int] = []
+            for i in waiting:
+                if not meets[i, layer].any():
+                    layer.append(i)
+            waiting = [i for i in waiting if i not in layer]
+            self._scene.ngeom = 0
+            for i in layer:
+                self._add_object(scene, i)
+            found = np.bincount(self._segments(rect, None).ravel(), minlength=n + 1)
+            areas[layer] = found[1:][layer]
+        return areas
+
+
+def _box_in_picture(scene: Scene, i: int, width: int, height: int) -> NDArray[np.float64]:
+    thing = scene.objects[i]
+    points = shapes()[thing.shape].vertices * np.array(thing.scale)
+    points = points @ np.array(thing.rotation).T + np.array(thing.position)
+    pose = scene.camera.matrix()
+    local = (points - pose[:3, 3]) @ pose[:3, :3]
+    uv = local[:, :2] / local[:, 2:] * scene.camera.intrinsics(width, height)[0, 0]
+    return np.concatenate([uv.min(0) - 1, uv.max(0) + 1])
+
+
+def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
+    return bool(np.all(np.minimum(a[2:], b[2:]) > np.maximum(a[:2], b[:2])))
+
+
+def _metres(buffer: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Reversed depth buffer (1 = near, 0 = far) to metres; nan where nothing was drawn."""
+    with np.errstate(divide="ignore"):
+        depth = _NEAR * _FAR / (_NEAR + buffer.astype(np.float64) * (_FAR - _NEAR))
+    depth[buffer <= 0] = np.nan
+    return depth.astype(np.float32)
+
+
+def _build_model(mujoco: Any, shadow_size: int, samples: int) -> tuple[Any, dict[str, list[int]]]:
+    """A model that holds all meshes and the three textures; mesh ids by shape name."""
+    spec = mujoco.MjSpec()
+    for name, size in _TEXTURES.items():
+        texture = spec.add_texture(
+            name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, width=size, height=size, nchannel=3
+        )
+        texture.data = bytes(size * size * 3)
+        material = spec.add_material(name=name)
+        material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
+    ids: dict[str, list[int]] = {"slab": [0]}
+    meshes: list[Mesh] = [_slab()]
+    for shape in shapes().values():
+        ids[shape.name] = list(range(len(meshes), len(meshes) + len(shape.parts)))
+        meshes += [part.mesh for part in shape.parts]
+    for i, mesh in enumerate(meshes):
+        asset = spec.add_mesh(name=f"mesh{i}", inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL)
+        asset.uservert = mesh.vertices.astype(np.float32).ravel()
+        asset.usernormal = mesh.normals.astype(np.float32).ravel()
+        asset.userface = asset.userfacenormal = mesh.faces.ravel()
+        if i == 0:
+            asset.usertexcoord = (mesh.vertices[:, :2] / 2 + 0.5).astype(np.float32).ravel()
+            asset.userfacetexcoord = mesh.faces.ravel()
+    visual = spec.visual
+    visual.quality.shadowsize, visual.quality.offsamples = shadow_size, samples
+    getattr(visual, "global_").offwidth, getattr(visual, "global_").offheight = 640, 480
+    visual.map.shadowclip = _SHADOW_REACH
+    spec.stat.extent, spec.stat.center = 1.0, (0.0, 0.0, 0.0)
+    model = spec.compile()
+    # the compiler moves meshes to their principal axes: put ours back
+    for i, mesh in enumerate(meshes):
+        start, count = model.mesh_vertadr[i], model.mesh_vertnum[i]
+        model.mesh_vert[start : start + count] = mesh.vertices
+        start, count = model.mesh_normaladr[i], model.mesh_normalnum[i]
+        model.mesh_normal[start : start + count] = mesh.normals
+    return model, ids
+
+
+def _slab(steps: int = 24) -> Mesh:
+    """The box [-1, 1] x [-1, 1] x [-1, 0] with a fine top: light is computed at vertices."""
+    line = np.linspace(-1, 1, steps + 1)
+    x, y = (a.ravel() for a in np.meshgrid(line, line, indexing="ij"))
+    top = np.stack([x, y, 0 * x], 1)
+    index = np.arange((steps + 1) ** 2).reshape(steps + 1, steps + 1)
+    a, b, c, d = index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]
+    faces = [np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)]
+    vertices, normals = [top], [np.tile([0.0, 0.0, 1.0], (len(top), 1))]
+    for turn in range(4):
+        s, t = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])[[turn, (turn + 1) % 4]]
+        corners = np.array([[*(s - t), -1], [*(s + t), -1], [*(s + t), 0], [*(s - t), 0]])
+        start = sum(len(v) for v in vertices)
+        vertices.append(corners.astype(float))
+        normals.append(np.tile([*s.astype(float), 0.0], (4, 1)))
+        faces.append(np.array([[0, 1, 2], [0, 2, 3]]) + start)
+    return Mesh(np.concatenate(vertices), np.concatenate(normals),
+                np.concatenate(faces).astype(np.int32))  # fmt: skip
