@@ -1,9 +1,9 @@
 """Masks as COCO's compressed run lengths, the form that every COCO tool reads.
 
-The mask is read column by column as alternating runs of background and target, background first. From
-the fourth count on, a count is written as its difference to the count two before it. Each number becomes
-groups of five bits, lowest first, in one printable character each: bit 5 says that more follow, bit 4 of
-the last group is the sign. The format is that of the COCO API (``maskApi``).
+The mask is read column by column as alternating runs of background and target, background first.
+From the fourth count on, a count is written as its difference to the count two before it. Each
+number becomes groups of five bits, lowest first, in one printable character each: bit 5 says that
+more follow, bit 4 of the last group is the sign. The format is that of the COCO API (``maskApi``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Rle(TypedDict):
 
 
 def encode(mask: npt.ArrayLike) -> Rle:
-    """Compress a mask (H, W); every value but zero counts as target. ValueError if it is not 2-D."""
+    """Compress a mask (H, W); all but zero is target. ValueError unless it is two-dimensional."""
     target = np.asarray(mask, dtype=bool)
     if target.ndim != 2:
         raise ValueError(f"a mask has two dimensions, not {target.ndim}")
@@ -36,7 +36,7 @@ def encode(mask: npt.ArrayLike) -> Rle:
 
 
 def decode(rle: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
-    """The mask (H, W) of an RLE with counts as text, bytes or a list; ValueError if they do not fit."""
+    """The mask (H, W); counts are text, bytes or a list. ValueError where they do not fit it."""
     height, width = (int(side) for side in rle["size"])
     if height < 0 or width < 0:
         raise ValueError(f"the size {height} x {width} is negative")

@@ -186,8 +186,8 @@ def test_an_expression_survives_whatever_is_said_around_it(expression: str, acti
         assert command is not None and (command.action, command.expression) == (action, expression)
 
 
-VOCABULARY = """pick up put the a red cup cups please and it them on to left in box where is can you robot
-hand point me , . ! ? then don't 2 ' don’t [noise] um"""
+VOCABULARY = """pick up put the a red cup cups please and it them on to left in box where is can you
+robot hand point me , . ! ? then don't 2 ' don’t [noise] um"""
 SAID = st.lists(st.sampled_from(VOCABULARY.split())).map(" ".join)
 
 
