@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Build ROS interfaces into the Python environment that runs this file (ROS 2 from wheels, no ROS installation).
+"""Build ROS interfaces into the virtual environment that runs this file (ROS 2 from wheels).
 
     python tools/build_interfaces.py vision_msgs interfaces/vision_msgs std_msgs geometry_msgs
-        generates the package vision_msgs from the definitions in a folder; does nothing where the real one is found
+        generates the package vision_msgs from the definitions in a folder; does nothing where the
+        real one is found
     python tools/build_interfaces.py .
-        builds this repository's messages and links its launch files and scripts; the Python files stay in the checkout
+        builds this repository's messages and links its launch files and scripts; the Python files
+        stay in the checkout
 """
 
 from __future__ import annotations
@@ -46,9 +48,10 @@ class BuildError(RuntimeError):
 
 
 def run_cmake(source: Path, build: Path, prefix: Path, definitions: Mapping[str, str]) -> None:
-    """Configure, build and install a package that generates interfaces, with the ROS wheels of this environment.
+    """Configure, build and install a package that generates interfaces against the ROS wheels.
 
-    Raises BuildError with the end of the output of the step that failed. All output goes to ``build/build.log``.
+    Raises BuildError with the end of the output of the step that failed. All output goes to
+    ``build.log`` in the build folder.
     """
     environment = dict(os.environ)
     environment["AMENT_PREFIX_PATH"] = sys.prefix
@@ -72,15 +75,20 @@ def run_cmake(source: Path, build: Path, prefix: Path, definitions: Mapping[str,
     log_path = build / "build.log"
     with log_path.open("w+", encoding="utf-8", errors="replace") as log:
         for step in steps:
-            if subprocess.run(step, env=environment, stdout=log, stderr=subprocess.STDOUT).returncode:
+            # The installer of symbolic links leaves its list in the working folder.
+            done = subprocess.run(
+                step, cwd=build, env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
+            if done.returncode:
                 log.seek(0)
                 end = "".join(log.readlines()[-40:])
                 raise BuildError(f"{end}\n{' '.join(step[:2])} failed; all of it is in {log_path}")
 
 
 def generate(name: str, folder: Path, dependencies: Sequence[str], version: str = "4.1.1") -> None:
-    """Generate the interface package ``name`` from ``folder/msg/*.msg`` and ``folder/srv/*.srv`` into this environment."""
-    files = sorted(path.relative_to(folder) for path in folder.glob("*/*") if path.suffix in (".msg", ".srv"))
+    """Generate the package ``name`` from the .msg and .srv files in the folders of ``folder``."""
+    found = (*folder.glob("msg/*.msg"), *folder.glob("srv/*.srv"))
+    files = sorted(path.relative_to(folder) for path in found)
     if not files:
         raise BuildError(f"{folder} holds no .msg and no .srv file")
     with tempfile.TemporaryDirectory(prefix=f"{name}_") as temporary:
@@ -89,19 +97,25 @@ def generate(name: str, folder: Path, dependencies: Sequence[str], version: str 
             (source / file).parent.mkdir(parents=True, exist_ok=True)
             (source / file).write_bytes((folder / file).read_bytes())
         (source / "package.xml").write_text(PACKAGE_XML.format(name=name, version=version))
-        (source / "CMakeLists.txt").write_text(
-            CMAKE_LISTS.format(
-                name=name,
-                files=" ".join(f'"{file.as_posix()}"' for file in files),
-                dependencies=" ".join(dependencies),
-                find_packages="\n".join(f"find_package({package} REQUIRED)" for package in dependencies),
-            )
+        cmake_lists = CMAKE_LISTS.format(
+            name=name,
+            files=" ".join(f'"{file.as_posix()}"' for file in files),
+            dependencies=" ".join(dependencies),
+            find_packages="\n".join(f"find_package({other} REQUIRED)" for other in dependencies),
         )
+        (source / "CMakeLists.txt").write_text(cmake_lists)
         run_cmake(source, Path(temporary) / "build", Path(sys.prefix), {})
 
 
+def installed_elsewhere(name: str) -> bool:
+    """True if a package of this name is found that was not generated into this environment."""
+    spec = importlib.util.find_spec(name)
+    places = [] if spec is None else list(spec.submodule_search_locations or ())
+    return any(not Path(place).is_relative_to(sys.prefix) for place in places)
+
+
 def build_checkout() -> None:
-    """Build this repository's messages into this environment, which then runs the checkout's own Python files."""
+    """Build this repository's messages into this environment, which then runs the checkout."""
     definitions = {
         "AMENT_CMAKE_SYMLINK_INSTALL": "ON",
         "GREX_ROS_PYTHON_FROM_CHECKOUT": "ON",
@@ -113,14 +127,14 @@ def build_checkout() -> None:
 def main(arguments: Sequence[str]) -> int:
     """Do what the command line says; 0 if it was done or was there already."""
     if sys.prefix == sys.base_prefix:
-        print("run this with the Python of a virtual environment, for example .venv/bin/python", file=sys.stderr)
+        print("run this with the Python of a virtual environment", file=sys.stderr)
         return 2
     try:
         if list(arguments) == ["."]:
             build_checkout()
         elif len(arguments) >= 2:
             name, folder, *dependencies = arguments
-            if importlib.util.find_spec(name) is None:
+            if not installed_elsewhere(name):
                 generate(name, Path(folder).resolve(), dependencies)
         else:
             print(__doc__, file=sys.stderr)
