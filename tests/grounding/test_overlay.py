@@ -51,15 +51,15 @@ def test_each_object_carries_a_label_that_others_do_not_hide() -> None:
 
 def test_the_caption_tells_the_status_in_colour() -> None:
     def caption(grounding: Grounding) -> np.ndarray:
-        return draw_overlay(gray(720, 1280), grounding)[720:]
+        return draw_overlay(gray(1080, 1920), grounding)[1080:]
 
-    found = caption(answer((720, 1280), ((10, 60, 50, 100),)))
-    nothing = caption(answer((720, 1280)))
-    failed = caption(answer((720, 1280), status=Status.ERROR, message="Out of memory."))
+    found = caption(answer((1080, 1920), ((10, 60, 50, 100),)))
+    nothing = caption(answer((1080, 1920)))
+    failed = caption(answer((1080, 1920), status=Status.ERROR, message="Out of memory."))
     assert (found == (110, 220, 130)).all(2).any()
     assert (nothing == (255, 190, 80)).all(2).any()
     assert (failed == (255, 110, 100)).all(2).any()
-    other = caption(answer((720, 1280), expression="another expression"))
+    other = caption(answer((1080, 1920), expression="another expression"))
     assert other.shape == nothing.shape and (other != nothing).any()
 
 
