@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from grex_ros.scenes.gl import RenderingUnavailable, import_mujoco, open_context
 from grex_ros.scenes.meshes import Mesh
 from grex_ros.scenes.objects import shapes
-from grex_ros.scenes.scene import Camera, Frame, Scene
+from grex_ros.scenes.scene import Camera, Frame, Scene, project_box
 from grex_ros.scenes.surfaces import Surface, paint_surface
 
 __all__ = ["Frame", "RenderingUnavailable", "SceneRenderer"]
@@ -34,7 +34,7 @@ class SceneRenderer:
     OpenGL. `shadow_size` is the edge of the shadow map, `samples` the samples a pixel.
     """
 
-    def __init__(self, shadow_size: int = 1024, samples: int = 4) -> None:
+    def __init__(self, shadow_size: int = 512, samples: int = 4) -> None:
         try:
             mujoco = import_mujoco()
         except ImportError as error:
@@ -44,15 +44,23 @@ class SceneRenderer:
         try:
             self._model, self._meshes = _build_model(mujoco, shadow_size, samples)
             self._scene = mujoco.MjvScene(self._model, maxgeom=2000)
-            self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
-            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
-            self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
+            self._context = self._open_buffer()
+            # ids need no smooth edges: a buffer with one sample a pixel is twice as fast
+            self._model.vis.quality.offsamples = 0
+            self._id_context = self._open_buffer()
         except Exception as error:
             self._gl.free()
             self._gl = None
             raise RenderingUnavailable(f"MuJoCo cannot draw here: {error}") from error
         self._size = (640, 480)
         self._painted: dict[str, Surface] = {}
+
+    def _open_buffer(self) -> Any:
+        mujoco = self._mujoco
+        context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, context)
+        context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
+        return context
 
     def render(self, scene: Scene, width: int = 640, height: int = 480) -> Frame:
         """One picture of `width` x `height` pixels. RuntimeError after close()."""
@@ -63,6 +71,7 @@ class SceneRenderer:
         if (width, height) != self._size:  # an exact fit: the whole buffer is resolved each time
             self._size = (width, height)
             mujoco.mjr_resizeOffscreen(width, height, self._context)
+            mujoco.mjr_resizeOffscreen(width, height, self._id_context)
         self._paint(scene)
         self._set_camera(scene.camera, width / height)
         self._set_lights(scene)
@@ -96,6 +105,7 @@ class SceneRenderer:
         if self._gl is not None:
             self._gl.make_current()
             self._context.free()
+            self._id_context.free()
             self._gl.free()
             self._gl = None
 
@@ -160,6 +170,7 @@ class SceneRenderer:
             geom = self._add_geom(self._meshes["slab"][0], position, matrix, white, _BACKGROUND)
             geom.matid, geom.texcoord = i, 1
             geom.specular, geom.shininess = 0.1, 0.1
+            geom.castshadow = 0
 
     def _add_object(self, scene: Scene, i: int) -> None:
         thing = scene.objects[i]
@@ -204,8 +215,8 @@ class SceneRenderer:
     def _segments(self, rect: Any, depth: NDArray[np.float32] | None) -> NDArray[np.int32]:
         """Draw the ids, bottom row first: 0 = no object, i + 1 = object i."""
         ids = np.empty((rect.height, rect.width, 3), np.uint8)
-        self._mujoco.mjr_render(rect, self._scene, self._context)
-        self._mujoco.mjr_readPixels(ids, depth, rect, self._context)
+        self._mujoco.mjr_render(rect, self._scene, self._id_context)
+        self._mujoco.mjr_readPixels(ids, depth, rect, self._id_context)
         labels = ids[..., 0].astype(np.int32) | ids[..., 1].astype(np.int32) << 8
         labels[ids[..., 2] > 0] = 0
         return labels
@@ -217,7 +228,7 @@ class SceneRenderer:
         one pass as do not overlap."""
         n = len(scene.objects)
         areas = np.bincount(labels.ravel(), minlength=n + 1)[1 : n + 1].astype(np.int64)
-        boxes = [_box_in_picture(scene, i, rect.width, rect.height) for i in range(n)]
+        boxes = [_box_in_picture(scene, i, rect.width / rect.height) for i in range(n)]
         meets = np.array([[_overlap(a, b) for b in boxes] for a in boxes]).reshape(n, n)
         np.fill_diagonal(meets, False)
         waiting = [i for i in range(n) if meets[i].any()]
@@ -235,14 +246,11 @@ class SceneRenderer:
         return areas
 
 
-def _box_in_picture(scene: Scene, i: int, width: int, height: int) -> NDArray[np.float64]:
+def _box_in_picture(scene: Scene, i: int, aspect: float) -> NDArray[np.float64]:
     thing = scene.objects[i]
     points = shapes()[thing.shape].vertices * np.array(thing.scale)
     points = points @ np.array(thing.rotation).T + np.array(thing.position)
-    pose = scene.camera.matrix()
-    local = (points - pose[:3, 3]) @ pose[:3, :3]
-    uv = local[:, :2] / local[:, 2:] * scene.camera.intrinsics(width, height)[0, 0]
-    return np.concatenate([uv.min(0) - 1, uv.max(0) + 1])
+    return project_box(points, scene.camera, aspect) + [-0.004, -0.004, 0.004, 0.004]
 
 
 def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:

@@ -212,7 +212,7 @@ def _sample_camera(rng: np.random.Generator) -> Camera:
     pitch = np.radians(rng.uniform(30, 70))
     azimuth = np.radians(rng.uniform(-25, 25))
     fov = rng.uniform(38, 56)
-    distance = rng.uniform(0.37, 0.53) / np.tan(np.radians(fov) / 2)
+    distance = rng.uniform(0.3, 0.46) / np.tan(np.radians(fov) / 2)
     target = np.array([*rng.uniform(-0.08, 0.08, 2), 0.03])
     back = np.array(
         [np.sin(azimuth) * np.cos(pitch), -np.cos(azimuth) * np.cos(pitch), np.sin(pitch)]
@@ -231,9 +231,9 @@ def _sample_camera(rng: np.random.Generator) -> Camera:
 def _sample_lights(rng: np.random.Generator) -> tuple[Light, ...]:
     warmth = rng.uniform(-1, 1)
     tint = np.array([1 + 0.07 * warmth, 1.0, 1 - 0.1 * warmth])
-    ambient = rng.uniform(0.3, 0.48)
-    key = rng.uniform(0.4, 0.66)
-    fill = max(0.0, rng.uniform(0.95, 1.15) - ambient - key)
+    ambient = rng.uniform(0.36, 0.54)
+    key = rng.uniform(0.42, 0.66)
+    fill = max(0.0, rng.uniform(1.0, 1.25) - ambient - key)
 
     def light(strength: float, steepness: tuple[float, float], key: bool) -> Light:
         height = np.radians(rng.uniform(*steepness))
@@ -263,17 +263,18 @@ def _place(
         points = (wish.shape.vertices * scale) @ turn.T
         points[:, 2] -= points[:, 2].min()
         outline = cv2.convexHull(points[:, :2].astype(np.float32))[:, 0]
+        corners = _corners(points)
         middle = outline.mean(0)
         push = outline - middle
         outline = outline + push / np.linalg.norm(push, axis=1, keepdims=True) * _GAP
-        for _ in range(40):
+        for _ in range(100):
             spot = _point_on_table(rng, camera)
             if spot is None or np.any(np.abs(spot) > np.array(room.table_size) / 2 - 0.08):
                 continue
             hull = outline + spot.astype(np.float32)
             if any(cv2.intersectConvexConvex(hull, other)[0] > 0 for other in hulls):
                 continue
-            box = _project_box(points + [*spot, 0.0], camera)
+            box = project_box(corners + [*spot, 0.0], camera, _ASPECT)
             if not _well_seen(box, boxes):
                 continue
             low, high = points.min(0), points.max(0)
@@ -320,19 +321,28 @@ def _point_on_table(rng: np.random.Generator, camera: Camera) -> NDArray[np.floa
     return np.asarray((pose[:3, 3] - ray * pose[2, 3] / ray[2])[:2])
 
 
-def _project_box(points: NDArray[np.float64], camera: Camera) -> NDArray[np.float64]:
-    """x0, y0, x1, y1 in units of the picture's width (0..1) and height (0..1 / aspect)."""
+def project_box(
+    points: NDArray[np.float64], camera: Camera, aspect: float
+) -> NDArray[np.float64]:
+    """Box x0, y0, x1, y1 around world points (N, 3), in picture widths: the picture is
+    1 wide and 1 / aspect high."""
     pose = camera.matrix()
     local = (points - pose[:3, 3]) @ pose[:3, :3]
-    k = camera.intrinsics(1, 1) / _ASPECT
-    uv = local[:, :2] / local[:, 2:] * k[0, 0] + [0.5, 0.5 / _ASPECT]
+    focal = 0.5 / aspect / np.tan(np.radians(camera.fov) / 2)
+    uv = focal * local[:, :2] / local[:, 2:] + [0.5, 0.5 / aspect]
     return np.concatenate([uv.min(0), uv.max(0)])
+
+
+def _corners(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The eight corners of the upright box around points (N, 3)."""
+    x, y, z = np.stack([points.min(0), points.max(0)], 1)
+    return np.array([(a, b, c) for a in x for b in y for c in z])
 
 
 def _well_seen(box: NDArray[np.float64], others: list[NDArray[np.float64]]) -> bool:
     """Large enough, not too large, nearly whole in the picture, not hidden by others' boxes."""
     size = box[2:] - box[:2]
-    if not 0.05 < size.max() < 0.3:
+    if not 0.042 < size.max() < 0.3:
         return False
     inside = np.minimum(box[2:], [1.0, 1 / _ASPECT]) - np.maximum(box[:2], 0.0)
     if np.any(inside < 0.85 * size):

@@ -127,10 +127,11 @@ def _plate(radius: float, rim: bool) -> list[Part]:
     body = lathe(
         [(0, 0), (foot, 0), (radius, 0.017), (radius - 0.002, 0.02), (foot, 0.007), (0, 0.006)],
         segments=40,
+        crease=8,
     )
     parts = [Part(body, shine=0.6)]
     if rim:
-        at = np.array([(0.9, 0.0172), (0.935, 0.0184)])
+        at = np.array([(0.88, 0.0168), (0.95, 0.0192)])
         ring = lathe([(radius * a, z) for a, z in reversed(at)], segments=40)
         parts.append(Part(ring, "shade"))
     return parts
@@ -180,7 +181,7 @@ def _wine_glass() -> list[Part]:
 
 
 def _jar(radius: float, height: float, lid: Rgb | str) -> list[Part]:
-    neck = radius * 0.8
+    neck = radius * 0.72
     body = lathe([(0, 0), (radius * 0.92, 0), (radius, 0.01), (radius, height * 0.72),
                   (radius * 0.95, height * 0.82), (neck, height * 0.9), (neck, height)],
                  crease=50)  # fmt: skip
@@ -195,7 +196,7 @@ def _cookie_jar() -> list[Part]:
     body = lathe([(0, 0), *[(0.034 + 0.021 * np.sin(0.25 + 2.5 * x), 0.075 * x) for x in t]])
     lid = lathe([(0.048, 0.075), (0.05, 0.08), (0.038, 0.09), (0.01, 0.095), (0.006, 0.099),
                  (0.011, 0.105), (0.009, 0.112), (0, 0.114)], crease=70)  # fmt: skip
-    return [Part(body, shine=0.7), Part(lid, "trim", shine=0.7)]
+    return [Part(body, shine=0.7), Part(lid, "shade", shine=0.7)]
 
 
 def _teapot(squash: float) -> list[Part]:
