@@ -1,0 +1,387 @@
+"""English for programs: the same set said in many ways, with the grammar that its size asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from grex_ros.scenes import vocabulary
+from grex_ros.scenes.programs import Program
+
+T = TypeVar("T")
+
+_EXTREME_BEFORE = {
+    "left": ("leftmost", "left-most", "far left"),
+    "right": ("rightmost", "right-most", "far right"),
+    "front": ("nearest", "closest", "front"),
+    "back": ("farthest", "furthest", "back"),
+    "middle": ("middle", "center", "central"),
+    "largest": ("largest", "biggest"),
+    "smallest": ("smallest", "tiniest"),
+}
+_EXTREME_AFTER = {
+    "left": ("on the far left", "furthest to the left", "farthest left"),
+    "right": ("on the far right", "furthest to the right", "farthest right"),
+    "front": (
+        "closest to the camera",
+        "nearest to the camera",
+        "at the very front",
+        "nearest to us",
+    ),
+    "back": ("farthest from the camera", "furthest away", "farthest away", "at the very back"),
+    "middle": ("in the middle", "in the center", "in between the other two"),
+}
+_SIDE_AFTER = {
+    side: (
+        f"on the {side}",
+        f"on the {side} side",
+        f"on the {side} side of the table",
+        f"in the {side} half",
+        f"in the {side} half of the picture",
+        f"to the {side}",
+    )
+    for side in ("left", "right")
+}
+_RELATION = {
+    "left": ("left of", "to the left of"),
+    "right": ("right of", "to the right of"),
+    "front": ("in front of",),
+    "behind": ("behind",),
+    "beside": ("next to", "beside", "near"),
+    "nearest": ("closest to", "nearest to", "nearest"),
+}
+_SIZE = {
+    "small": ("small", "small", "little"),
+    "medium": ("medium-sized", "medium"),
+    "large": ("large", "large", "big"),
+}
+_EXCEPT = ("except", "except for", "but", "other than", "apart from")
+
+
+@dataclass
+class _Noun:
+    singular: str
+    plural: str
+    mass: bool = False  # "all fruit is", never "two fruit"
+    thing: bool = False  # says nothing: "object"
+
+
+@dataclass
+class _Parts:
+    """A program without "or" and "except", taken apart."""
+
+    kind: str = ""
+    group: str = ""
+    color: str = ""
+    size: str = ""
+    count: int = 0
+    before: list[str] = field(default_factory=list)  # adjectives that single out
+    after: list[str] = field(default_factory=list)
+
+
+class Wording:
+    """Says programs in English.
+
+    ``sizes`` tells how many objects a part of the program means; it decides between "the red one"
+    and "the red ones" after "except".
+    """
+
+    def __init__(self, rng: np.random.Generator, sizes: Callable[[Program], int]):
+        self._rng = rng
+        self._sizes = sizes
+
+    def say(self, program: Program, number: int) -> str:
+        """A phrase for a program that means, or in a false phrase would mean, ``number`` objects."""
+        if program[0] == "or":
+            return self._either(program)
+        if program[0] == "except":
+            return self._except(program, number)
+        return self._phrase(program, number)
+
+    def say_all(self, program: Program) -> str:
+        """ "all red cups", whatever their number."""
+        parts = self._take_apart(program)
+        noun = self._noun(parts)
+        return "all " + self._body_plain(parts, noun, plural=True)
+
+    # -- one noun phrase
+
+    def _phrase(self, program: Program, number: int, definite: bool = False) -> str:
+        parts = self._take_apart(program)
+        if parts.count:
+            return self._counted(parts)
+        return self._one(parts, definite) if number == 1 else self._many(parts, definite)
+
+    def _one(self, parts: _Parts, definite: bool) -> str:
+        noun = self._noun(parts)
+        if noun.thing and parts.color and not parts.after and self._chance(0.3):
+            noun = _Noun("one", "ones", thing=True)
+        unique = bool(parts.before) or definite or noun.singular == "one"
+        if not unique and not noun.thing and self._chance(0.06) and not noun.mass:
+            return self._join(self._pick(("every", "each")), self._body(parts, noun, plural=False))
+        body = self._body(parts, noun, plural=False)
+        draw = self._rng.random()
+        if not definite and draw < 0.14 and noun.singular != "one":
+            return body
+        if not unique and draw < 0.24:
+            return vocabulary.with_article(body)
+        return "the " + body
+
+    def _many(self, parts: _Parts, definite: bool) -> str:
+        noun = self._noun(parts)
+        if noun.thing and not definite and self._chance(0.5):
+            return self._everything(parts)
+        body = self._body(parts, noun, plural=True)
+        if definite:
+            return self._pick(("the ", "the ", "all the ")) + body
+        determiner = self._pick(
+            (
+                "all",
+                "all",
+                "all",
+                "all the",
+                "all the",
+                "all of the",
+                "the",
+                "the",
+                "every",
+                "",
+                "each",
+            )
+        )
+        if determiner in ("every", "each"):
+            if noun.mass:
+                determiner = "all"
+            else:
+                body = self._body(parts, noun, plural=False)
+        if not determiner and noun.thing and not parts.color and not parts.after:
+            determiner = "all"
+        return self._join(determiner, body)
+
+    def _counted(self, parts: _Parts) -> str:
+        noun = self._noun(parts)
+        body = self._body(parts, noun, plural=True)
+        number = vocabulary.NUMBERS[parts.count]
+        if self._chance(0.15):
+            number = str(parts.count)
+        forms = [f"the {number}", f"the {number}", number, f"all {number}"]
+        if parts.count == 2:
+            forms = [
+                "the two",
+                "the two",
+                "two",
+                "both",
+                "both",
+                "both the",
+                "both of the",
+                "the pair of",
+            ]
+            forms += ["the 2", "2"]
+        return self._join(self._pick(forms), body)
+
+    def _everything(self, parts: _Parts) -> str:
+        head = "everything" if self._chance(0.75) else "anything"
+        tail = " ".join(parts.after)
+        if parts.color:
+            head += self._pick(
+                (f" {self._color(parts.color)}", f" that is {self._color(parts.color)}")
+            )
+            if tail:
+                tail = self._pick(("", "and ")) + tail if " that is " in head else tail
+        elif tail:
+            tail = self._pick(("", "that is ")) + tail
+        elif head == "anything":
+            head = "everything"
+        if not tail and self._chance(0.3):
+            tail = self._pick(("on the table", "in view", "you can see"))
+        return self._join(head, tail)
+
+    def _body(self, parts: _Parts, noun: _Noun, plural: bool) -> str:
+        name = noun.plural if plural else noun.singular
+        color = self._color(parts.color) if parts.color else ""
+        size = self._pick(_SIZE[parts.size]) if parts.size else ""
+        verb = "are" if plural and not noun.mass else "is"
+        tail = " ".join(parts.after)
+        clause = self._chance(0.12)
+        if clause and color and not size and not tail and name not in ("one", "ones"):
+            return self._join(*parts.before, name, f"that {verb} {color}")
+        if clause and tail and not tail.startswith("that"):
+            tail = f"that {verb} {tail}"
+        elif not tail and not parts.before and not noun.thing and self._chance(0.05):
+            tail = "on the table"
+        return self._join(*parts.before, size, color, name, tail)
+
+    # -- compounds
+
+    def _either(self, program: Program) -> str:
+        members = _flatten(program)
+        counts = [self._sizes(member) for member in members]
+        plain = [self._take_apart(member) for member in members]
+        modified = any(parts.color or parts.size or parts.before for parts in plain)
+        style = self._pick(("the", "the", "all", "bare", "every"))
+        if style == "all" and (modified or min(counts) < 2):
+            style = "each"  # "all red cups and bowls" would leave open which bowls
+        if style == "bare" and modified and not all(parts.color for parts in plain):
+            style = "the"
+        phrases = []
+        for parts, count in zip(plain, counts):
+            noun = self._noun(parts)
+            body = self._body_plain(parts, noun, plural=count != 1)
+            if style == "bare" or (style == "all" and phrases):
+                phrases.append(body)
+            elif style == "all":
+                phrases.append(self._pick(("all ", "all the ", "all of the ")) + body)
+            elif style == "every" and not noun.mass and count != 1 and not parts.before:
+                phrases.append("every " + self._body_plain(parts, noun, plural=False))
+            elif style == "each" and count != 1:
+                phrases.append("all " + body)
+            else:
+                phrases.append("the " + body)
+        if len(phrases) == 2 and counts == [1, 1] and style == "the" and self._chance(0.15):
+            return f"both {phrases[0]} and {phrases[1]}"
+        joint = self._pick((" and ", " and ", " and ", " as well as ", " plus "))
+        return ", ".join(phrases[:-1]) + joint + phrases[-1]
+
+    def _body_plain(self, parts: _Parts, noun: _Noun, plural: bool) -> str:
+        color = self._color(parts.color) if parts.color else ""
+        size = self._pick(_SIZE[parts.size]) if parts.size else ""
+        return self._join(*parts.before, size, color, noun.plural if plural else noun.singular)
+
+    def _except(self, program: Program, number: int) -> str:
+        _, whole, part = program
+        parts = self._take_apart(whole)
+        noun = self._noun(parts)
+        negation = self._negation(whole, part)
+        if negation and (self._chance(0.45) or (number == 1 and whole[0] != "all")):
+            return self._complement(parts, noun, negation, number)
+        if noun.thing and not parts.color and self._chance(0.75):
+            head = "everything"
+        elif not noun.mass and self._chance(0.2):
+            head = "every " + self._body_plain(parts, noun, plural=False)
+        else:
+            head = self._pick(("all ", "all the ", "all of the ")) + self._body_plain(
+                parts, noun, True
+            )
+        return f"{head} {self._pick(_EXCEPT)} {self._excepted(whole, part)}"
+
+    def _complement(self, parts: _Parts, noun: _Noun, negation: Sequence[str], number: int) -> str:
+        """The whole with a relative clause: "the cups that are not red"."""
+        one, many = negation
+        if number == 1:
+            return f"the {self._body_plain(parts, noun, False)} that is not {one}"
+        if noun.thing and not parts.color and self._chance(0.7):
+            return f"{self._pick(('everything', 'anything'))} that is not {one}"
+        if not noun.mass and self._chance(0.25):
+            return f"every {self._body_plain(parts, noun, False)} that is not {one}"
+        determiner = self._pick(("all ", "all ", "all the ", "the "))
+        verb = "is" if noun.mass else "are"
+        return f"{determiner}{self._body_plain(parts, noun, True)} that {verb} not {many}"
+
+    def _negation(self, whole: Program, part: Program) -> tuple[str, str] | None:
+        """What is said after "is not" and "are not", where the part is the whole with one clause more."""
+        if part[0] == "color" and part[1] == whole:
+            color = self._color(part[2])
+            return color, color
+        if part[0] == "side" and part[1] == whole:
+            where = f"on the {part[2]}"
+            return where, where
+        if part[0] == "kind" and part[1] == whole:
+            singular, plural = self._pick_name(vocabulary.NOUNS[part[2]])
+            return vocabulary.with_article(singular), plural
+        return None
+
+    def _excepted(self, whole: Program, part: Program) -> str:
+        count = self._sizes(part)
+        if (
+            part[0] in ("color", "extreme", "nth", "side")
+            and part[1] == whole
+            and whole[0] != "all"
+        ):
+            parts = self._take_apart(part)
+            outer = self._take_apart(whole)
+            shown = _Parts(before=parts.before, after=parts.after)
+            shown.color = parts.color if not outer.color else ""
+            shown.size = parts.size if not outer.size else ""
+            noun = _Noun("one", "ones", thing=True)
+            return "the " + self._body(shown, noun, plural=count != 1)
+        if part[0] == "or":
+            return " and ".join(self._phrase(m, self._sizes(m), True) for m in _flatten(part))
+        return self._phrase(part, count, definite=True)
+
+    # -- words
+
+    def _take_apart(self, program: Program) -> _Parts:
+        parts = _Parts()
+        while program[0] != "all":
+            operation, inner, *arguments = program
+            if operation in ("kind", "group", "color", "size", "count"):
+                setattr(parts, operation, arguments[0])
+            elif operation == "extreme":
+                self._say_extreme(parts, arguments[0], inner)
+            elif operation == "nth":
+                side, number = arguments
+                ordinal = self._pick_name(vocabulary.ORDINALS[number - 1])
+                parts.before.append(ordinal)
+                parts.after.append(f"from the {side}")
+            elif operation == "side":
+                if self._chance(0.12):
+                    parts.before.append(arguments[0])
+                else:
+                    parts.after.append(self._pick_name(_SIDE_AFTER[arguments[0]]))
+            elif operation == "relation":
+                how, reference = arguments
+                anchor = self._phrase(reference, 1, definite=True)
+                parts.after.append(f"{self._pick(_RELATION[how])} {anchor}")
+            else:
+                raise ValueError(f"cannot say {operation!r} inside a phrase: {program!r}")
+            program = inner
+        return parts
+
+    def _say_extreme(self, parts: _Parts, which: str, inner: Program) -> None:
+        if which in _EXTREME_AFTER and self._chance(0.45):
+            choices = _EXTREME_AFTER[which]
+            if which == "middle" and self._sizes(inner) != 3:
+                choices = choices[:2]
+            parts.after.append(self._pick(choices))
+        else:
+            parts.before.append(self._pick_name(_EXTREME_BEFORE[which]))
+
+    def _noun(self, parts: _Parts) -> _Noun:
+        if parts.kind:
+            names = vocabulary.NOUNS.get(parts.kind)
+            if names is None:
+                return _Noun(parts.kind, vocabulary.plural(parts.kind))
+            return _Noun(*self._pick_name(names))
+        if parts.group:
+            choices = vocabulary.GROUP_NOUNS[parts.group]
+            if parts.count:
+                choices = tuple(names for names in choices if not names[2])
+            return _Noun(*self._pick_name(choices))
+        return _Noun(*self._pick(vocabulary.THING_NOUNS), thing=True)
+
+    def _color(self, color: str) -> str:
+        return "grey" if color == "gray" and self._chance(0.4) else color
+
+    def _pick(self, choices: Sequence[T]) -> T:
+        return choices[int(self._rng.integers(len(choices)))]
+
+    def _pick_name(self, choices: Sequence[T]) -> T:
+        """The first of the choices two times out of three: the usual name."""
+        return choices[0] if len(choices) == 1 or self._chance(0.65) else self._pick(choices)
+
+    def _chance(self, probability: float) -> bool:
+        return bool(self._rng.random() < probability)
+
+    @staticmethod
+    def _join(*words: str) -> str:
+        return " ".join(word for word in words if word)
+
+
+def _flatten(program: Program) -> list[Program]:
+    """The members of a chain of "or"."""
+    if program[0] != "or":
+        return [program]
+    return _flatten(program[1]) + _flatten(program[2])
