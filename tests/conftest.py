@@ -1,0 +1,26 @@
+"""What every test process sets before ROS is imported: a domain of its own, this machine only,
+large images.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+# Two runs on one machine must not hear each other; child processes inherit all of this.
+os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ["ROS_LOCALHOST_ONLY"] = "1"  # the same, for Humble
+_PROFILES = "FASTRTPS" if os.environ.get("ROS_DISTRO") in ("humble", "jazzy") else "FASTDDS"
+os.environ.setdefault(f"{_PROFILES}_DEFAULT_PROFILES_FILE", str(_ROOT / "config" / "fastdds.xml"))
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+try:
+    import torch
+except ImportError:  # the tests that need it say so themselves
+    pass
+else:
+    torch.set_num_threads(2)
