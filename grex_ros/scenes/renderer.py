@@ -34,7 +34,7 @@ class SceneRenderer:
     OpenGL. `shadow_size` is the edge of the shadow map, `samples` the samples a pixel.
     """
 
-    def __init__(self, shadow_size: int = 512, samples: int = 4) -> None:
+    def __init__(self, shadow_size: int = 1024, samples: int = 4) -> None:
         try:
             mujoco = import_mujoco()
         except ImportError as error:
@@ -84,8 +84,7 @@ class SceneRenderer:
         rect = mujoco.MjrRect(0, 0, width, height)
         rgb = np.empty((height, width, 3), np.uint8)
         self._flag(segment=False, shadow=any(light.shadow for light in scene.lights))
-        mujoco.mjr_render(rect, drawn, self._context)
-        mujoco.mjr_readPixels(rgb, None, rect, self._context)
+        self._draw(rect, self._context, rgb, None)
 
         self._flag(segment=True, shadow=False)
         buffer = np.empty((height, width), np.float32)
@@ -212,11 +211,23 @@ class SceneRenderer:
         flags[names.mjRND_CULL_FACE] = 1
         flags[names.mjRND_SEGMENT] = flags[names.mjRND_IDCOLOR] = segment
 
+    def _draw(
+        self,
+        rect: Any,
+        context: Any,
+        colors: NDArray[np.uint8],
+        depth: NDArray[np.float32] | None,
+    ) -> None:
+        """Draw what is listed and read it back, bottom row first."""
+        mujoco = self._mujoco
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, context)
+        mujoco.mjr_render(rect, self._scene, context)
+        mujoco.mjr_readPixels(colors, depth, rect, context)
+
     def _segments(self, rect: Any, depth: NDArray[np.float32] | None) -> NDArray[np.int32]:
         """Draw the ids, bottom row first: 0 = no object, i + 1 = object i."""
         ids = np.empty((rect.height, rect.width, 3), np.uint8)
-        self._mujoco.mjr_render(rect, self._scene, self._id_context)
-        self._mujoco.mjr_readPixels(ids, depth, rect, self._id_context)
+        self._draw(rect, self._id_context, ids, depth)
         labels = ids[..., 0].astype(np.int32) | ids[..., 1].astype(np.int32) << 8
         labels[ids[..., 2] > 0] = 0
         return labels
