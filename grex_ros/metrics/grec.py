@@ -1,12 +1,13 @@
 """GREC: is the set of boxes exactly the set that the expression means?
 
-Counts as the official evaluator of gRefCOCO does (github.com/henghuiding/gRefCOCO, ``mdetr``): boxes
-with a score of at least 0.7 are kept; the pair of highest overlap is matched first and each box once,
-as long as the overlap is at least 0.5; F1 = 2 TP / (2 TP + FP + FN); an expression is right if F1
-reaches 1. A no-target expression is right if no box is kept.
+Counts as the official evaluator of gRefCOCO does (github.com/henghuiding/gRefCOCO, ``mdetr``):
+boxes with a score of at least 0.7 are kept; the pair of highest overlap is matched first and each
+box once, as long as the overlap is at least 0.5; F1 = 2 TP / (2 TP + FP + FN); an expression is
+right if F1 reaches 1. A no-target expression is right if no box is kept.
 
-The official overlap is **GIoU**, although the metric is published as Pr@(F1=1, IoU>=0.5). GIoU is never
-above IoU, so the official count is the stricter one. Both are here; published numbers use "giou".
+The official overlap is **GIoU**, although the metric is published as Pr@(F1=1, IoU>=0.5). GIoU is
+never above IoU, so the official count is the stricter one. Both are here; published numbers use
+"giou".
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class GrecSample:
 
     @property
     def no_target(self) -> bool:
+        """Nothing in the image was meant."""
         return self.targets == 0
 
 
@@ -63,9 +65,9 @@ def score_expression(
 ) -> GrecSample:
     """Counts one answer.
 
-    ``boxes`` (N, 4) and ``targets`` (M, 4) are (x0, y0, x1, y1) in pixels, ``scores`` (N,); N and M may
-    be 0. Scores are compared in double precision, so that a float32 0.7 stays below 0.7, as it does
-    officially. Raises ValueError if the shapes do not fit.
+    ``boxes`` (N, 4) and ``targets`` (M, 4) are (x0, y0, x1, y1) in pixels, ``scores`` (N,); N and M
+    may be 0. Scores are compared in double precision, so that a float32 0.7 stays below 0.7, as it
+    does officially. Raises ValueError if the shapes do not fit.
     """
     predicted, wanted = _boxes(boxes), _boxes(targets)
     confidence = np.asarray(scores, dtype=np.float64).reshape(-1)

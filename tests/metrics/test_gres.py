@@ -1,6 +1,6 @@
 """GRES scores against the official evaluator's own numbers, and by hand where it has none.
 
-``tests/data/metrics_gres.*`` holds masks, flags and what the official ReLA evaluator printed for them.
+``tests/data/metrics_gres.*`` holds masks, flags and what the official ReLA evaluator said of them.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from grex_ros.grounding import rle
@@ -67,6 +68,7 @@ class ReferringExpression:
 
     @property
     def no_target(self) -> bool:
+        """Nothing in the image is meant."""
         return not self.ann_ids
 
 
@@ -149,6 +151,22 @@ def load_grefcoco(root: str | Path, split: str) -> list[Record]:
             )
         )
     return records
+
+
+def read_image(record: Record) -> np.ndarray:
+    """The picture, (H, W, 3) uint8 RGB; not turned by EXIF, of which the annotations know nothing.
+
+    Raises DatasetError if it cannot be read or is of another size than the record says.
+    """
+    image = cv2.imread(str(record.image_path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise DatasetError(f"{record.image_path}: cannot be read as a picture")
+    if image.shape[:2] != (record.height, record.width):
+        raise DatasetError(
+            f"{record.image_path}: {image.shape[0]} x {image.shape[1]} pixels, but image_id "
+            f"{record.image_id} says {record.height} x {record.width} (height x width)"
+        )
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def instance_mask(instance: Instance, height: int, width: int) -> np.ndarray:
