@@ -29,12 +29,13 @@ else
 fi
 
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-"$python" -c 'import ensurepip, venv' 2>/dev/null ||
-    stop "$python has no venv module: apt install python$version-venv"
-"$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' ||
-    stop "$python has no headers (Python.h): apt install python$version-dev"
+header='import os, sysconfig; print(os.path.join(sysconfig.get_path("include"), "Python.h"))'
+missing=
+"$python" -c 'import ensurepip, venv' 2>/dev/null || missing="python$version-venv"
+[ -f "$("$python" -c "$header")" ] || missing="$missing python$version-dev"
 for compiler in gcc g++; do
-    command -v "$compiler" >/dev/null || stop "$compiler is not to be found: apt install gcc g++"
+    command -v "$compiler" >/dev/null || missing="$missing $compiler"
 done
+[ -z "$missing" ] || stop "missing on this machine; as root: apt install $(echo $missing)"
 
-"$python" -m venv "$folder" || stop "$python -m venv $folder failed: apt install python$version-venv"
+"$python" -m venv "$folder" || stop "$python -m venv $folder failed"
