@@ -7,7 +7,7 @@ red), or names something that is not there at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,10 +26,18 @@ T = TypeVar("T")
 ONE = 0.47  # of the expressions that have targets
 EASY = 0.28  # of the expressions without one: the kind is not there at all
 ABSURD = 0.36  # of the easy ones: nothing that belongs on a table
-WRONG_COUNT = (
-    0.08  # of the deceptive ones; "the two cups" before three of them is a matter of taste
-)
-_TRIES = 60
+_TRIES = 24  # before another category or clause gets its turn
+
+# Which clause of a true expression is made false, and what it is taken from. "the two cups" before
+# three of them is a matter of taste, so counts are rare.
+_CLAUSES = {
+    "color": 32, "kind": 27, "position": 16, "relation": 14, "reference": 8, "size": 4, "count": 5,
+}  # fmt: skip
+_SPATIAL = {"color": 5, "position": 2, "relation": 2, "count": 1}
+_FALSIFIABLE = {
+    "position": {"position": 1}, "relation": {"relation": 1}, "reference": {"relation": 1},
+    "size": {"size": 1}, "count": {"count": 1},
+}  # fmt: skip
 
 ALL: Program = ["all"]
 
@@ -91,10 +99,10 @@ class _Composer:
         return found or self.draft(_MANY if one else _ONE, lambda size: size > 0)
 
     def draft(
-        self, categories: dict[str, float], wanted: Callable[[int], bool], tries: int = _TRIES
+        self, categories: Mapping[str, float], wanted: Callable[[int], bool]
     ) -> Expression | None:
         """A clear expression from one of the categories with a wanted number of targets."""
-        drawn = self._true_program(categories, wanted, tries)
+        drawn = self._true_program(categories, wanted)
         if drawn is None:
             return None
         program, category = drawn
@@ -113,18 +121,20 @@ class _Composer:
         return Expression(self._wording.say_all(program), program, targets, category)
 
     def _true_program(
-        self, categories: dict[str, float], wanted: Callable[[int], bool], tries: int = _TRIES
+        self, categories: Mapping[str, float], wanted: Callable[[int], bool]
     ) -> tuple[Program, str] | None:
         if not self.view:
             return None
         names = list(categories)
         weights = np.array([categories[name] for name in names])
-        for index in self._rng.choice(len(names), size=tries, p=weights / weights.sum()):
-            program = _DRAWS[names[index]](self)
-            if program is None or not wanted(len(evaluate(program, self.view))):
-                continue
-            if is_clear(program, self.view):
-                return program, names[index]
+        order = self._rng.choice(len(names), len(names), replace=False, p=weights / weights.sum())
+        for name in (names[index] for index in order):
+            for _ in range(_TRIES):
+                program = _DRAWS[name](self)
+                if program is None or not wanted(len(evaluate(program, self.view))):
+                    continue
+                if is_clear(program, self.view):
+                    return program, name
         return None
 
     def _kind(self) -> Program:
@@ -275,29 +285,35 @@ class _Composer:
             program = ["extreme", program, self._pick(("left", "right", "front", "back"))]
         return Expression(self._wording.say(program, number), program, (), "absent", "easy")
 
-    def deceptive(self, clauses: Sequence[str] = ()) -> Expression | None:
-        """A true expression with one clause made false; ``clauses`` limits which."""
-        for _ in range(_TRIES):
-            drawn = self._true_program(_FALSIFIABLE, lambda size: size > 0, tries=4)
-            if drawn is None:
-                continue
-            edits: dict[str, list[Program]] = {}
-            for edited, clause in self._edits(drawn[0]):
-                if not clauses or clause in clauses:
-                    edits.setdefault(clause, []).append(edited)
-            if "count" in edits and not clauses and not self._chance(WRONG_COUNT):
-                del edits["count"]
-            if not edits:
-                continue
-            clause = self._pick(sorted(edits))
-            false = self._pick(edits[clause])
-            if clause != "count" and false[0] == "count" and evaluate(false[1], self.view):
-                continue  # there is such a thing, only not so many
-            if self._surely_nothing(false) and (clause != "kind" or self._related(false)):
-                number = len(evaluate(drawn[0], self.view))
-                text = self._wording.say(false, number)
-                return Expression(text, false, (), clause, "deceptive")
+    def deceptive(self, clauses: Sequence[str] = tuple(_CLAUSES)) -> Expression | None:
+        """A true expression with one of the clauses made false."""
+        weights = np.array([_CLAUSES[clause] for clause in clauses])
+        order = self._rng.choice(
+            len(clauses), len(clauses), replace=False, p=weights / weights.sum()
+        )
+        for clause in (clauses[index] for index in order):
+            for _ in range(_TRIES // 2):
+                found = self._falsified(clause)
+                if found is not None:
+                    return found
         return None
+
+    def _falsified(self, clause: str) -> Expression | None:
+        drawn = self._true_program(_FALSIFIABLE.get(clause, _SPATIAL), lambda size: size > 0)
+        if drawn is None:
+            return None
+        edits = [edited for edited, name in self._edits(drawn[0]) if name == clause]
+        if not edits:
+            return None
+        false = self._pick(edits)
+        if clause != "count" and false[0] == "count" and evaluate(false[1], self.view):
+            return None  # there is such a thing, only not so many
+        if clause == "kind" and not self._related(false):
+            return None
+        if not self._surely_nothing(false):
+            return None
+        text = self._wording.say(false, len(evaluate(drawn[0], self.view)))
+        return Expression(text, false, (), clause, "deceptive")
 
     def _surely_nothing(self, program: Program) -> bool:
         """Nothing in view fits, and nothing would if a kind or a colour were taken for its like."""
@@ -385,13 +401,12 @@ _DRAWS: dict[str, Callable[[_Composer], Program | None]] = {
     "and": _Composer._and,
     "except": _Composer._except,
 }
-# How often a category is tried; relations and sizes often fail for want of a clear case.
-_ONE = {"kind": 6, "color": 12, "size": 10, "position": 30, "relation": 30, "except": 6}
+# How often a category is asked for first; relations and sizes often fail for want of a clear case.
+_ONE = {"kind": 8, "color": 20, "size": 12, "position": 30, "relation": 26, "except": 4}
 _MANY = {
-    "all": 2, "kind": 12, "color": 14, "size": 4, "count": 18, "position": 14, "relation": 14,
-    "and": 18, "except": 14,
+    "all": 2, "kind": 14, "color": 16, "size": 2, "count": 16, "position": 12, "relation": 12,
+    "and": 14, "except": 12,
 }  # fmt: skip
-_FALSIFIABLE = {"color": 30, "count": 10, "position": 25, "relation": 30, "size": 5}
 
 
 def demo_commands(

@@ -249,13 +249,13 @@ def _larger(a: ViewObject, b: ViewObject) -> bool:
 def _aside(a: ViewObject, b: ViewObject) -> bool:
     """Rather beside each other than one behind the other."""
     across, along = _offsets(a, b)
-    return across > 0.7 * along
+    return across > 0.5 * along
 
 
 def _in_line(a: ViewObject, b: ViewObject) -> bool:
     """Rather one behind the other than beside each other."""
     across, along = _offsets(a, b)
-    return along > 1.2 * across
+    return along > across
 
 
 def _offsets(a: ViewObject, b: ViewObject) -> tuple[float, float]:

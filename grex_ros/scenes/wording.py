@@ -22,6 +22,12 @@ _EXTREME_BEFORE = {
     "largest": ("largest", "biggest"),
     "smallest": ("smallest", "tiniest"),
 }
+_EXTREME_OF_TWO = {
+    "left": ("left",),
+    "right": ("right",),
+    "largest": ("larger", "bigger", "large", "big"),
+    "smallest": ("smaller", "small", "little"),
+}
 _EXTREME_AFTER = {
     "left": ("on the far left", "furthest to the left", "farthest left"),
     "right": ("on the far right", "furthest to the right", "farthest right"),
@@ -226,7 +232,7 @@ class Wording:
             style = "each"  # "all red cups and bowls" would leave open which bowls
         if style == "bare" and modified and not all(parts.color for parts in plain):
             style = "the"
-        phrases = []
+        phrases: list[str] = []
         for parts, count in zip(plain, counts):
             noun = self._noun(parts)
             body = self._body_plain(parts, noun, plural=count != 1)
@@ -341,7 +347,9 @@ class Wording:
         return parts
 
     def _say_extreme(self, parts: _Parts, which: str, inner: Program) -> None:
-        if which in _EXTREME_AFTER and self._chance(0.45):
+        if which in _EXTREME_OF_TWO and self._sizes(inner) == 2 and self._chance(0.6):
+            parts.before.append(self._pick(_EXTREME_OF_TWO[which]))
+        elif which in _EXTREME_AFTER and self._chance(0.45):
             choices = _EXTREME_AFTER[which]
             if which == "middle" and self._sizes(inner) != 3:
                 choices = choices[:2]
