@@ -83,8 +83,8 @@ def _figure(image: np.ndarray, result: Result, answer: Grounding, right: Groundi
         f'<img src="data:image/jpeg;base64,{_jpeg(draw_overlay(image, shown, title))}" alt="">'
         for shown, title in ((answer, "answer"), (right, "truth"))
     )
-    said = "no target" if result.mask.predicted_no_target else f"{result.boxes.kept} objects"
-    meant = "no target" if result.mask.no_target else f"{result.boxes.targets} objects"
+    said = "no target" if result.mask.predicted_no_target else _objects(result.boxes.kept)
+    meant = "no target" if result.mask.no_target else _objects(result.boxes.targets)
     words = (
         f"<b>{html.escape(result.expression.text)}</b><br>"
         f"said {said}, meant {meant}; IoU {result.mask.iou:.2f}, "
@@ -93,6 +93,10 @@ def _figure(image: np.ndarray, result: Result, answer: Grounding, right: Groundi
         f"{html.escape(result.expression.category)} {html.escape(result.expression.falsified)}"
     )
     return f"<figure>{pictures}<figcaption>{words}</figcaption></figure>"
+
+
+def _objects(count: int) -> str:
+    return "1 object" if count == 1 else f"{count} objects"
 
 
 def _jpeg(image: np.ndarray) -> str:

@@ -201,7 +201,7 @@ GREC_COLUMNS = {"Pr@F1": "pr_f1", "N-acc": "n_acc", "T-acc": "t_acc"}
 
 def print_report(content: dict[str, Any], console: Console) -> None:
     """Prints the tables of a report; a dash stands where nothing was there to be scored."""
-    rows = [("all", content["overall"])]
+    rows = [("overall", content["overall"])]
     rows += [*content["strata"].items(), *content["categories"].items()]
     sections = {len(content["strata"]), len(rows) - 1}  # a line after the strata
     for title, kinds in (

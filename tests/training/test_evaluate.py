@@ -325,7 +325,7 @@ def test_command_prints_tables_and_writes_json(command: Command, tmp_path: Path)
     assert result.exit_code == 0, result.output
     assert "GRES: masks, percent" in result.output and "GREC: boxes, percent" in result.output
     rows = [line.split() for line in result.output.splitlines()]
-    assert ["all", "10", *["100.0"] * 8] in rows
+    assert ["overall", "10", *["100.0"] * 8] in rows
     assert ["deceptive", "2", "100.0", "-", "-", "100.0", "-", "-", "-", "-"] in rows
     assert ["position", "2", "100.0", "-", "100.0", "100.0"] in rows  # boxes
     content = json.loads(path.read_text())
