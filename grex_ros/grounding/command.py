@@ -66,20 +66,23 @@ _QUESTIONS = (
 # Where the object is to go is no part of what it is. After these actions the words behind the
 # group go; the last such words count, so "put the cup on the left on the plate" keeps "on the
 # left".
-_ONTO = re.compile(
-    r"(.*\S),? (?:back )?(?:in|into|inside|in front of|on|onto|on top of|(?<!next )to|next to|"
-    r"beside|under|over|at) (?:the|a|an|my|your|that|this|its) .+"
-)
-_TO = re.compile(
-    r"(.+?)(?<!close)(?<!closest)(?<!near)(?<!nearest)(?<!next),? (?:back |over |closer )?"
-    r"(?:into|onto|towards?|to) (?:me|us|him|her|them|the (?!left of|right of|side)).*"
-)
 _DIRECTION = r"(?:left|right|up|down|forwards?|backwards?|back|aside|away|closer|here|there)"
-_TOWARDS = re.compile(rf"(.+?)(?<! the)(?<! far)(?<!upside)(?<!face) {_DIRECTION}")
-_DESTINATIONS = (
-    ({"put", "place", "drop", "set", "throw"}, _ONTO),
-    ({"move", "push", "pull", "bring", "take", "pass", "hand", "give", "show", "throw"}, _TO),
-    ({"put", "move", "push", "pull", "turn", "bring", "take"}, _TOWARDS),
+_NOT_NEAR = r"(?<!close)(?<!closest)(?<!near)(?<!nearest)(?<!next)(?<!farthest)(?<!furthest)"
+_NOT_THE = r"(?<! the)(?<! far)(?<!farthest)(?<!furthest)(?<!upside)(?<!face)"
+_TO = rf"(.+?){_NOT_NEAR},? (?:back |over |closer )?(?:into|onto|towards?|to)"
+_DESTINATIONS = tuple(
+    (frozenset(actions.split()), re.compile(ending))
+    for actions, ending in (
+        (
+            "put place drop set throw",
+            rf"(.*\S){_NOT_NEAR},? (?:back )?(?:in|into|inside|in front of|on|onto|on top of|to|"
+            r"next to|beside|under|over|at) (?:the|a|an|my|your|that|this|its) .+",
+        ),
+        ("move push pull bring take pass hand give show throw", rf"{_TO} (?:me|us|him|her|them)"),
+        ("move push pull", rf"{_TO} the (?!left of|right of|side).+"),
+        ("bring take throw", rf"{_TO} the (?!left|right|side).+"),
+        ("put move push pull turn bring take", rf"(.+?){_NOT_THE} {_DIRECTION}"),
+    )
 )
 
 _OBJECT_START = (
@@ -184,7 +187,7 @@ def parse_command(text: str) -> Command | None:
         raise CommandError(
             f"The command has {len(text)} characters; at most {MAX_LENGTH} are accepted."
         )
-    if any(unicodedata.category(character) in {"Cc", "Cf", "Cs"} for character in text.strip()):
+    if any(_is_control(character) for character in text):
         raise CommandError("The command contains control characters.")
     if any(_is_foreign(character) for character in text):
         raise CommandError("Only English commands are understood.")
@@ -207,6 +210,10 @@ def parse_command(text: str) -> Command | None:
     if not best[1]:
         raise CommandError("The command names no object to look for.")
     return Command(text, *best)
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in {"Cc", "Cf", "Cs"} and character not in "\t\r\n"
 
 
 def _is_foreign(character: str) -> bool:

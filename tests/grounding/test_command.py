@@ -80,6 +80,7 @@ PHRASINGS = [
     ("um, pick up the uh red cup", "pick up", "the red cup"),
     ("[BLANK_AUDIO] pick up the the red cup", "pick up", "the red cup"),
     ("  pick   up\u00a0the red cup ", "pick up", "the red cup"),
+    ("pick up\nthe red\tcup\r\n", "pick up", "the red cup"),
     ("get the café au lait bowl", "get", "the café au lait bowl"),
     # A second action is dropped; a second object is not
     ("pick up the red cup and put it in the box", "pick up", "the red cup"),
@@ -94,7 +95,11 @@ PHRASINGS = [
     ("put the cup on the left on the plate", "put", "the cup on the left"),
     ("place the can next to the bowl", "place", "the can"),
     ("move the jar to the right of the plate", "move", "the jar to the right of the plate"),
+    ("put the cup nearest to the plate in the box", "put", "the cup nearest to the plate"),
     ("take the cup to the kitchen", "take", "the cup"),
+    ("take the cup furthest to the right", "take", "the cup furthest to the right"),
+    ("give me every ball to the right", "give", "every ball to the right"),
+    ("push the object farthest left away", "push away", "the object farthest left"),
     ("pick up the cup in the bowl", "pick up", "the cup in the bowl"),
     ("pick up the mug on the table", "pick up", "the mug on the table"),
     # No action: as it is
