@@ -87,7 +87,7 @@ def make(task: Task, renderer: SceneRenderer) -> Entry:
 
 
 def generate(tasks: Iterable[Task], journal: Journal, workers: int, console: Console) -> None:
-    """Makes the pictures that the journal lacks. KeyboardInterrupt leaves a journal that goes on."""
+    """Makes the pictures that the journal lacks; may be interrupted at any time."""
     tasks = list(tasks)
     todo = [task for task in tasks if task.seed not in journal.done]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

@@ -46,8 +46,8 @@ ALL: Program = ["all"]
 class Expression:
     """Words, what they mean, and how they came about.
 
-    ``targets`` are ``ViewObject.index`` values in rising order; ``evaluate(program, view)`` gives the
-    same. ``category`` is the reasoning asked for: "kind", "color", "size", "count", "position",
+    ``targets`` are ``ViewObject.index`` values in rising order; ``evaluate(program, view)`` gives
+    the same. ``category`` is the reasoning asked for: "kind", "color", "size", "count", "position",
     "relation", "and", "except" or "all"; without a target, the clause that is false ("absent" where
     the kind itself is). ``falsified`` is "" with targets, else "easy" (the kind is absent) or
     "deceptive" (one clause of a true expression was made false).
@@ -110,15 +110,25 @@ class _Composer:
         return Expression(self._wording.say(program, len(targets)), program, targets, category)
 
     def all_of_kind_and_color(self) -> Expression | None:
-        """ "all red cups"; of a kind alone where no two objects share kind and colour."""
-        drawn = self._true_program(
-            {"color": 6, "kind": 1}, lambda size: size > 1
-        ) or self._true_program({"color": 1}, lambda size: size > 0)
-        if drawn is None:
-            return None
-        program, category = drawn
-        targets = tuple(sorted(evaluate(program, self.view)))
-        return Expression(self._wording.say_all(program), program, targets, category)
+        """ "all red cups"; all of a kind where no two objects share kind and colour."""
+        choices: list[tuple[Program, str]] = [
+            (["color", ["kind", ALL, kind], color], "color")
+            for kind in self._kinds
+            for color in self._colors
+        ] + [(["kind", ALL, kind], "kind") for kind in self._kinds]
+        clear = [choice for choice in choices if is_clear(choice[0], self.view)]
+        sizes = [len(evaluate(program, self.view)) for program, _ in clear]
+        colored = [choice[1] == "color" for choice in clear]
+        for enough in (
+            [c for c, size, has in zip(clear, sizes, colored, strict=True) if size > 1 and has],
+            [c for c, size in zip(clear, sizes, strict=True) if size > 1],
+            [c for c, size, has in zip(clear, sizes, colored, strict=True) if size and has],
+        ):
+            if enough:
+                program, category = self._pick(enough)
+                targets = tuple(sorted(evaluate(program, self.view)))
+                return Expression(self._wording.say_all(program), program, targets, category)
+        return None
 
     def _true_program(
         self, categories: Mapping[str, float], wanted: Callable[[int], bool]
@@ -285,21 +295,28 @@ class _Composer:
             program = ["extreme", program, self._pick(("left", "right", "front", "back"))]
         return Expression(self._wording.say(program, number), program, (), "absent", "easy")
 
-    def deceptive(self, clauses: Sequence[str] = tuple(_CLAUSES)) -> Expression | None:
-        """A true expression with one of the clauses made false."""
+    def deceptive(
+        self,
+        clauses: Sequence[str] = tuple(_CLAUSES),
+        sources: Mapping[str, float] | None = None,
+    ) -> Expression | None:
+        """A true expression, of one of the categories ``sources``, with one clause made false."""
         weights = np.array([_CLAUSES[clause] for clause in clauses])
         order = self._rng.choice(
             len(clauses), len(clauses), replace=False, p=weights / weights.sum()
         )
         for clause in (clauses[index] for index in order):
             for _ in range(_TRIES // 2):
-                found = self._falsified(clause)
+                found = self._falsified(clause, sources)
                 if found is not None:
                     return found
         return None
 
-    def _falsified(self, clause: str) -> Expression | None:
-        drawn = self._true_program(_FALSIFIABLE.get(clause, _SPATIAL), lambda size: size > 0)
+    def _falsified(
+        self, clause: str, sources: Mapping[str, float] | None = None
+    ) -> Expression | None:
+        sources = sources or _FALSIFIABLE.get(clause, _SPATIAL)
+        drawn = self._true_program(sources, lambda size: size > 0)
         if drawn is None:
             return None
         edits = [edited for edited, name in self._edits(drawn[0]) if name == clause]
@@ -310,7 +327,7 @@ class _Composer:
             return None  # there is such a thing, only not so many
         if clause == "kind" and not self._related(false):
             return None
-        if not self._surely_nothing(false):
+        if _names_reference_again(false) or not self._surely_nothing(false):
             return None
         text = self._wording.say(false, len(evaluate(drawn[0], self.view)))
         return Expression(text, false, (), clause, "deceptive")
@@ -380,6 +397,14 @@ class _Composer:
         return bool(self._rng.random() < probability)
 
 
+def _names_reference_again(program: Program) -> bool:
+    """ "the black bottle left of the bottle": who says that, sees two of them."""
+    inner = [part for part in program if isinstance(part, list)]
+    if program[0] == "relation" and program[3][0] == "kind":
+        return program[3][2] in _leaves(program[1])
+    return any(_names_reference_again(part) for part in inner)
+
+
 def _leaves(program: Program) -> Iterator[str]:
     for part in program:
         if isinstance(part, list):
@@ -428,7 +453,7 @@ def demo_commands(
         lambda: composer.draft({"position": 1, "relation": 1.5}, single),
         lambda: composer.draft({"and": 1}, many),
         composer.absurd,
-        lambda: composer.deceptive(("color",)) or composer.deceptive(),
+        lambda: composer.deceptive(("color",), {"color": 1}) or composer.deceptive(),
     ]
     commands: list[tuple[str, Expression]] = []
     said: set[str] = set()

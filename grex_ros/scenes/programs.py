@@ -2,27 +2,30 @@
 
 A program is a nested JSON list. Its first item is the operation, a ``SET`` is again a program:
 
-    ["all"]                            every object in view
-    ["kind", SET, "cup"]               the cups among them
-    ["group", SET, "fruit"]            all kinds of a group (``vocabulary.GROUPS``)
+    ["all"]                       every object in view
+    ["kind", SET, "cup"]          the cups among them
+    ["group", SET, "fruit"]       all kinds of a group (``vocabulary.GROUPS``)
     ["color", SET, "red"]
-    ["size", SET, "small"|"medium"|"large"]
-    ["count", SET, 2]                  SET if it has exactly that many members, else nothing
-    ["extreme", SET, "left"|"right"|"front"|"back"|"middle"|"largest"|"smallest"]
-    ["nth", SET, "left"|"right", 2]    the second from that side
-    ["side", SET, "left"|"right"]      those in that half of the picture
-    ["relation", SET, "left"|"right"|"front"|"behind"|"beside"|"nearest", REFERENCE]
-    ["or", SET, SET]   ["except", SET, SET]
+    ["size", SET, S]              S: small, medium, large
+    ["count", SET, 2]             SET if it has exactly that many members, else nothing
+    ["extreme", SET, E]           E: left, right, front, back, middle, largest, smallest
+    ["nth", SET, "left", 2]       the second from the left (or from the right)
+    ["side", SET, "left"]         those in that half of the picture
+    ["relation", SET, R, SET]     R: left, right, front, behind, beside, nearest (to the second SET)
+    ["or", SET, SET]
+    ["except", SET, SET]
 
-Left, right, front and back are meant as the camera sees them. A relation needs a reference of exactly
-one object; otherwise its answer is the empty set.
+Left, right, front and back are meant as the camera sees them. A relation needs a reference of
+exactly one object; otherwise its answer is the empty set.
 
-``evaluate`` answers for every program. ``is_clear`` says whether people would agree with that answer:
-positions, distances and sizes keep a margin, and objects that are hidden for the most part decide nothing.
+``evaluate`` answers for every program. ``is_clear`` says whether people would agree with the
+answer: positions, distances and sizes keep a margin, and objects that are hidden for the most part
+decide nothing.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -136,7 +139,7 @@ class _Reading:
         if not 1 <= number <= len(members):
             return []
         counted = members[: number + 1]
-        self._demand(all(_left_of(*_sided(a, b, side)) for a, b in zip(counted, counted[1:])))
+        self._demand(all(_left_of(*_sided(a, b, side)) for a, b in itertools.pairwise(counted)))
         return [members[number - 1]]
 
     def side(self, inner: Program, side: str) -> list[ViewObject]:
@@ -186,7 +189,7 @@ class _Reading:
         chosen = members[middle]
         # Only the middle of a row is beyond doubt; a triangle has none.
         self._demand(len(members) in (3, 5))
-        self._demand(all(_left_of(a, b) for a, b in zip(members, members[1:])))
+        self._demand(all(_left_of(a, b) for a, b in itertools.pairwise(members)))
         width = members[-1].position[0] - members[0].position[0]
         along = max(_offsets(members[0], seen)[1] for seen in members)
         self._demand(along < 0.35 * abs(width))
@@ -260,7 +263,7 @@ def _in_line(a: ViewObject, b: ViewObject) -> bool:
 
 def _offsets(a: ViewObject, b: ViewObject) -> tuple[float, float]:
     """Metres on the table, across the view and along it (as long as both are of like height)."""
-    across, down, away = (p - q for p, q in zip(a.position, b.position))
+    across, down, away = (p - q for p, q in zip(a.position, b.position, strict=True))
     return abs(across), math.hypot(down, away)
 
 

@@ -35,7 +35,6 @@ _EXTREME_AFTER = {
         "closest to the camera",
         "nearest to the camera",
         "at the very front",
-        "nearest to us",
     ),
     "back": ("farthest from the camera", "furthest away", "farthest away", "at the very back"),
     "middle": ("in the middle", "in the center", "in between the other two"),
@@ -86,6 +85,7 @@ class _Parts:
     count: int = 0
     before: list[str] = field(default_factory=list)  # adjectives that single out
     after: list[str] = field(default_factory=list)
+    unique: bool = False  # only one can be so: "leftmost", "second from the left", "closest to"
 
 
 class Wording:
@@ -100,7 +100,7 @@ class Wording:
         self._sizes = sizes
 
     def say(self, program: Program, number: int) -> str:
-        """A phrase for a program that means, or in a false phrase would mean, ``number`` objects."""
+        """A phrase for a program that means ``number`` objects, or would if all of it were true."""
         if program[0] == "or":
             return self._either(program)
         if program[0] == "except":
@@ -125,16 +125,18 @@ class Wording:
         noun = self._noun(parts)
         if noun.thing and parts.color and not parts.after and self._chance(0.3):
             noun = _Noun("one", "ones", thing=True)
-        unique = bool(parts.before) or definite or noun.singular == "one"
-        if not unique and not noun.thing and self._chance(0.06) and not noun.mass:
-            return self._join(self._pick(("every", "each")), self._body(parts, noun, plural=False))
         body = self._body(parts, noun, plural=False)
+        if definite or parts.unique or noun.singular == "one":
+            bare = not definite and noun.singular != "one" and self._chance(0.14)
+            return body if bare else "the " + body
         draw = self._rng.random()
-        if not definite and draw < 0.14 and noun.singular != "one":
+        if draw < 0.06 and not noun.thing and not noun.mass and not parts.after:
+            # Said by those who do not know that there is but one.
+            plural = draw < 0.03
+            return ("all " if plural else "every ") + self._body(parts, noun, plural)
+        if draw < 0.2:
             return body
-        if not unique and draw < 0.24:
-            return vocabulary.with_article(body)
-        return "the " + body
+        return vocabulary.with_article(body) if draw < 0.3 else "the " + body
 
     def _many(self, parts: _Parts, definite: bool) -> str:
         noun = self._noun(parts)
@@ -142,7 +144,7 @@ class Wording:
             return self._everything(parts)
         body = self._body(parts, noun, plural=True)
         if definite:
-            return self._pick(("the ", "the ", "all the ")) + body
+            return "the " + body
         determiner = self._pick(
             (
                 "all",
@@ -233,7 +235,7 @@ class Wording:
         if style == "bare" and modified and not all(parts.color for parts in plain):
             style = "the"
         phrases: list[str] = []
-        for parts, count in zip(plain, counts):
+        for parts, count in zip(plain, counts, strict=True):
             noun = self._noun(parts)
             body = self._body_plain(parts, noun, plural=count != 1)
             if style == "bare" or (style == "all" and phrases):
@@ -287,7 +289,7 @@ class Wording:
         return f"{determiner}{self._body_plain(parts, noun, True)} that {verb} not {many}"
 
     def _negation(self, whole: Program, part: Program) -> tuple[str, str] | None:
-        """What is said after "is not" and "are not", where the part is the whole with one clause more."""
+        """What follows "is not" and "are not", where the part is the whole with one clause more."""
         if part[0] == "color" and part[1] == whole:
             color = self._color(part[2])
             return color, color
@@ -328,6 +330,7 @@ class Wording:
             elif operation == "extreme":
                 self._say_extreme(parts, arguments[0], inner)
             elif operation == "nth":
+                parts.unique = True
                 side, number = arguments
                 ordinal = self._pick_name(vocabulary.ORDINALS[number - 1])
                 parts.before.append(ordinal)
@@ -339,6 +342,7 @@ class Wording:
                     parts.after.append(self._pick_name(_SIDE_AFTER[arguments[0]]))
             elif operation == "relation":
                 how, reference = arguments
+                parts.unique = parts.unique or how == "nearest"
                 anchor = self._phrase(reference, 1, definite=True)
                 parts.after.append(f"{self._pick(_RELATION[how])} {anchor}")
             else:
@@ -347,6 +351,7 @@ class Wording:
         return parts
 
     def _say_extreme(self, parts: _Parts, which: str, inner: Program) -> None:
+        parts.unique = True
         if which in _EXTREME_OF_TWO and self._sizes(inner) == 2 and self._chance(0.6):
             parts.before.append(self._pick(_EXTREME_OF_TWO[which]))
         elif which in _EXTREME_AFTER and self._chance(0.45):

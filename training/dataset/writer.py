@@ -1,9 +1,9 @@
 """Writes generated scenes in gRefCOCO's own layout, picture by picture.
 
-Every finished picture adds its JPEG and one line to a journal, so that a run which was cut off goes
-on where it stopped; ``finish`` turns the journal into the two files that readers expect. Beside the
-official keys, refs carry ``category``, ``falsified`` and ``program``, annotations ``color``, ``size``
-and ``visible_fraction``.
+Every finished picture adds its JPEG and one line to a journal, so that a run which was cut off
+goes on where it stopped; ``finish`` turns the journal into the two files that readers expect.
+Beside the official keys, refs carry ``category``, ``falsified`` and ``program``, annotations
+``color``, ``size`` and ``visible_fraction``.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class JournalError(ValueError):
 
 
 def file_name(image_id: int) -> str:
+    """The name of a picture's file, as COCO names its own."""
     return f"COCO_train2014_{image_id:012d}.jpg"
 
 
@@ -145,6 +146,7 @@ class Journal:
             os.truncate(path, whole)
 
     def add(self, line: Entry) -> None:
+        """Notes a picture that is done."""
         self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
         self._file.flush()
         self.done.add(line["image"]["id"])
@@ -180,6 +182,7 @@ class Journal:
         }
 
     def close(self) -> None:
+        """Closes the journal's file; what is in it stays."""
         self._file.close()
 
     def __enter__(self) -> Journal:
