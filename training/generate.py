@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import time
 from collections.abc import Iterable
@@ -111,7 +110,6 @@ _renderer: SceneRenderer | None = None  # one GL context a worker process
 def _start_worker() -> None:
     global _renderer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the workers
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _work(task: Task) -> Entry:

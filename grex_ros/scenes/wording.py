@@ -23,10 +23,10 @@ _EXTREME_BEFORE = {
     "smallest": ("smallest", "tiniest"),
 }
 _EXTREME_OF_TWO = {
-    "left": ("left",),
-    "right": ("right",),
-    "largest": ("larger", "bigger", "large", "big"),
-    "smallest": ("smaller", "small", "little"),
+    "left": ("left", "left", "leftmost"),
+    "right": ("right", "right", "rightmost"),
+    "largest": ("larger", "bigger", "large", "big", "largest"),
+    "smallest": ("smaller", "small", "little", "smallest"),
 }
 _EXTREME_AFTER = {
     "left": ("on the far left", "furthest to the left", "farthest left"),
@@ -130,7 +130,7 @@ class Wording:
             bare = not definite and noun.singular != "one" and self._chance(0.14)
             return body if bare else "the " + body
         draw = self._rng.random()
-        if draw < 0.06 and not noun.thing and not noun.mass and not parts.after:
+        if draw < 0.06 and not noun.thing and not noun.mass and not (parts.before or parts.after):
             # Said by those who do not know that there is but one.
             plural = draw < 0.03
             return ("all " if plural else "every ") + self._body(parts, noun, plural)
@@ -216,7 +216,7 @@ class Wording:
         clause = self._chance(0.12)
         if clause and color and not size and not tail and name not in ("one", "ones"):
             return self._join(*parts.before, name, f"that {verb} {color}")
-        if clause and tail and not tail.startswith("that"):
+        if clause and tail and not tail.startswith("from the"):
             tail = f"that {verb} {tail}"
         elif not tail and not parts.before and not noun.thing and self._chance(0.05):
             tail = "on the table"
@@ -352,8 +352,11 @@ class Wording:
 
     def _say_extreme(self, parts: _Parts, which: str, inner: Program) -> None:
         parts.unique = True
-        if which in _EXTREME_OF_TWO and self._sizes(inner) == 2 and self._chance(0.6):
-            parts.before.append(self._pick(_EXTREME_OF_TWO[which]))
+        if which in _EXTREME_OF_TWO and self._sizes(inner) == 2:
+            if which in ("left", "right") and self._chance(0.4):
+                parts.after.append(self._pick((f"on the {which}", f"furthest to the {which}")))
+            else:
+                parts.before.append(self._pick(_EXTREME_OF_TWO[which]))
         elif which in _EXTREME_AFTER and self._chance(0.45):
             choices = _EXTREME_AFTER[which]
             if which == "middle" and self._sizes(inner) != 3:
