@@ -65,6 +65,8 @@ def lathe(profile: ArrayLike, segments: int = 32, crease: float = 40.0) -> Mesh:
     """
     points = np.asarray(profile, float)
     steps = np.diff(points, axis=0)
+    moves = np.linalg.norm(steps, axis=1) > 1e-7
+    points, steps = points[np.r_[True, moves]], steps[moves]
     slopes = _unit(np.stack([steps[:, 1], -steps[:, 0]], 1))  # outward normals of the pieces
     limit = np.cos(np.radians(crease))
     rings: list[tuple[Floats, Floats]] = []
@@ -127,9 +129,7 @@ def sweep(
         a, b = i * sides, (i + 1) * sides
         faces.append(np.stack([a + k, b + following, a + following], 1))
         faces.append(np.stack([a + k, b + k, b + following], 1))
-    body = Mesh(
-        ring.reshape(-1, 3), normal.reshape(-1, 3), np.concatenate(faces).astype(np.int32)
-    )
+    body = Mesh(ring.reshape(-1, 3), normal.reshape(-1, 3), np.concatenate(faces).astype(np.int32))
     caps = [_fan(ring[0], -tangents[0]), _fan(ring[-1], tangents[-1])]
     return merge([body, *caps])
 

@@ -157,9 +157,7 @@ def view(scene: Scene, frame: Frame, min_area: int = 30) -> list[ViewObject]:
     return seen
 
 
-def sample_scene(
-    seed: int, *, meshes: bool = False, count: tuple[int, int] = (3, 10)
-) -> Scene:
+def sample_scene(seed: int, *, meshes: bool = False, count: tuple[int, int] = (3, 10)) -> Scene:
     """A random scene; the same seed gives the same scene.
 
     `count` is the lowest and highest number of objects (a crowded table may end with fewer).
@@ -188,9 +186,7 @@ class _Wish:
     size: str
 
 
-def _sample_wishes(
-    rng: np.random.Generator, count: tuple[int, int], meshes: bool
-) -> list[_Wish]:
+def _sample_wishes(rng: np.random.Generator, count: tuple[int, int], meshes: bool) -> list[_Wish]:
     # few kinds and colours a scene, so that "all red cups" has something to choose from
     kinds = rng.choice(KINDS, size=rng.integers(2, 5), replace=False)
     colors = rng.choice(list(COLORS), size=rng.integers(2, 5), replace=False)
@@ -268,11 +264,15 @@ def _place(
         push = outline - middle
         outline = outline + push / np.linalg.norm(push, axis=1, keepdims=True) * _GAP
         for _ in range(100):
-            spot = _point_on_table(rng, camera)
+            if placed and rng.random() < 0.4:  # close to another object: relations, overlaps
+                near = placed[int(rng.integers(len(placed)))].position
+                spot: NDArray[np.float64] | None = near[:2] + rng.normal(0, 0.08, 2)
+            else:
+                spot = _point_on_table(rng, camera)
             if spot is None or np.any(np.abs(spot) > np.array(room.table_size) / 2 - 0.08):
                 continue
             hull = outline + spot.astype(np.float32)
-            if any(cv2.intersectConvexConvex(hull, other)[0] > 0 for other in hulls):
+            if any(_overlap(hull, other) for other in hulls):
                 continue
             box = project_box(corners + [*spot, 0.0], camera, _ASPECT)
             if not _well_seen(box, boxes):
@@ -321,9 +321,7 @@ def _point_on_table(rng: np.random.Generator, camera: Camera) -> NDArray[np.floa
     return np.asarray((pose[:3, 3] - ray * pose[2, 3] / ray[2])[:2])
 
 
-def project_box(
-    points: NDArray[np.float64], camera: Camera, aspect: float
-) -> NDArray[np.float64]:
+def project_box(points: NDArray[np.float64], camera: Camera, aspect: float) -> NDArray[np.float64]:
     """Box x0, y0, x1, y1 around world points (N, 3), in picture widths: the picture is
     1 wide and 1 / aspect high."""
     pose = camera.matrix()
@@ -339,6 +337,19 @@ def _corners(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([(a, b, c) for a in x for b in y for c in z])
 
 
+def _overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
+    """Do two convex polygons (N, 2) share ground? By the separating axis theorem."""
+    if np.any(a.max(0) < b.min(0)) or np.any(b.max(0) < a.min(0)):
+        return False
+    for polygon in (a, b):
+        edges = np.roll(polygon, -1, axis=0) - polygon
+        normals = np.stack([edges[:, 1], -edges[:, 0]])
+        first, second = a @ normals, b @ normals
+        if np.any((first.max(0) < second.min(0)) | (second.max(0) < first.min(0))):
+            return False
+    return True
+
+
 def _well_seen(box: NDArray[np.float64], others: list[NDArray[np.float64]]) -> bool:
     """Large enough, not too large, nearly whole in the picture, not hidden by others' boxes."""
     size = box[2:] - box[:2]
@@ -351,7 +362,7 @@ def _well_seen(box: NDArray[np.float64], others: list[NDArray[np.float64]]) -> b
         shared = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
         if np.all(shared > 0):
             smaller = min(size.prod(), (other[2:] - other[:2]).prod())
-            if shared.prod() > 0.45 * smaller:
+            if shared.prod() > 0.7 * smaller:
                 return False
     return True
 

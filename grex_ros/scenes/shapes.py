@@ -302,7 +302,9 @@ def _lemon() -> list[Part]:
 def _carrot() -> list[Part]:
     s = np.linspace(0, 1, 14)
     r = 0.017 * (1 - s) ** 0.6 * np.clip(0.75 + 4 * s, 0, 1) + 0.0015
-    body = lathe([(0, 0), *np.stack([r[::-1], 0.13 * s], 1)[:-1], (0.013, 0.13), (0, 0.132)], 18, 60)
+    body = lathe(
+        [(0, 0), *np.stack([r[::-1], 0.13 * s], 1)[:-1], (0.013, 0.13), (0, 0.132)], 18, 60
+    )
     leaves = []
     for k in range(5):
         lean = 0.022 * np.array([np.cos(k * 1.26), np.sin(k * 1.26)])
@@ -419,7 +421,11 @@ _MAKERS: dict[str, list[Callable[[], list[Part]]]] = {
         lambda: _bottle(_FLASK, 0.022, True),
     ],
     "can": [lambda: _can(0.033, 0.116, False), lambda: _can(0.033, 0.116, True)],
-    "glass": [lambda: _glass(0.028, 0.036, 0.105), lambda: _glass(0.032, 0.034, 0.085), _wine_glass],
+    "glass": [
+        lambda: _glass(0.028, 0.036, 0.105),
+        lambda: _glass(0.032, 0.034, 0.085),
+        _wine_glass,
+    ],
     "jar": [lambda: _jar(0.042, 0.095, METAL), lambda: _jar(0.046, 0.075, WOOD), _cookie_jar],
     "teapot": [lambda: _teapot(0.85), lambda: _teapot(1.0)],
     "vase": [lambda: _vase(0.013, 0.012), lambda: _vase(0.018, 0.006)],

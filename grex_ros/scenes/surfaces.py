@@ -29,7 +29,11 @@ def sample_surface(rng: np.random.Generator, calm: bool = False) -> Surface:
     """A random surface; `calm` keeps the two colours close together."""
     pattern = str(rng.choice(PATTERNS))
     if pattern in ("wood", "planks") and rng.random() < 0.7:
-        hue, saturation, value = rng.uniform(0.05, 0.11), rng.uniform(0.25, 0.6), rng.uniform(0.35, 0.85)
+        hue, saturation, value = (
+            rng.uniform(0.05, 0.11),
+            rng.uniform(0.25, 0.6),
+            rng.uniform(0.35, 0.85),
+        )
     else:
         # mostly dull, as tables are; at times a strong colour, as tablecloths are
         saturation = rng.uniform(0.0, 0.3) if rng.random() < 0.75 else rng.uniform(0.3, 0.7)
