@@ -304,16 +304,19 @@ class StandIn:
 Command = Callable[..., Any]
 
 
+def invoke(*arguments: str) -> Any:
+    app = typer.Typer(add_completion=False)
+    app.command()(module.main)
+    return CliRunner(env={"COLUMNS": "80"}).invoke(app, arguments)
+
+
 @pytest.fixture
 def command(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     def run(*arguments: str, predict: Predict = oracle) -> Any:
         stand_in = StandIn(predict)
         monkeypatch.setattr(Grounder, "from_checkpoint", lambda path, device: stand_in)
-        monkeypatch.setenv("COLUMNS", "80")
-        app = typer.Typer(add_completion=False)
-        app.command()(module.main)
-        result = CliRunner().invoke(app, ["--dataset", str(dataset), *arguments])
-        result.thresholds = stand_in.thresholds  # type: ignore[attr-defined]
+        result = invoke("--dataset", str(dataset), *arguments)
+        result.thresholds = stand_in.thresholds
         return result
 
     return run
@@ -378,3 +381,20 @@ def test_command_names_an_unusable_picture(command: Command, dataset: Path) -> N
     result = command()
     assert result.exit_code == 1
     assert "cannot be read as a picture" in " ".join(result.output.split())
+
+
+def test_command_with_the_real_model(dataset: Path, tmp_path: Path) -> None:
+    """The weights of the package on blank pictures: every expression gets its answer."""
+    path = tmp_path / "out.json"
+    result = invoke("--dataset", str(dataset), "--device", "cpu", "--json", str(path))
+    assert result.exit_code == 0, result.output
+    content = json.loads(path.read_text())
+    assert content["model"].startswith("tabletop@") and content["device"] == "cpu"
+    assert (content["complete"], content["expressions"]) == (True, 10)
+    assert content["seconds_per_image"] > 0
+
+
+def test_command_names_a_missing_checkpoint(dataset: Path) -> None:
+    result = invoke("--dataset", str(dataset), "--checkpoint", "none.safetensors")
+    assert result.exit_code == 1
+    assert "none.safetensors" in result.output and "Traceback" not in result.output
