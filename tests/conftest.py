@@ -6,7 +6,11 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,3 +28,29 @@ except ImportError:  # the tests that need it say so themselves
     pass
 else:
     torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def ros_context() -> Iterator[Any]:
+    """A context of rclpy's own kind that no other test shuts down."""
+    rclpy = pytest.importorskip("rclpy")
+    context = rclpy.context.Context()
+    rclpy.init(context=context)
+    yield context
+    context.try_shutdown()
+
+
+@pytest.fixture
+def make_graph(ros_context: Any) -> Iterator[Callable[..., Any]]:
+    """Makes graphs (see tests/ros/graph.py) and takes them down after the test."""
+    from tests.ros.graph import Graph
+
+    graphs: list[Graph] = []
+
+    def make(*args: Any, **kwargs: Any) -> Graph:
+        graphs.append(Graph(ros_context, *args, **kwargs))
+        return graphs[-1]
+
+    yield make
+    for graph in graphs:
+        graph.close()

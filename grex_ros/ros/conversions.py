@@ -111,7 +111,7 @@ def to_image(pixels: NDArray[np.uint8] | NDArray[np.uint16], header: Header) -> 
             f"no image encoding for an array of {pixels.dtype} with shape {pixels.shape}"
         )
     data = array.array("B")  # the only form that rclpy takes fast with and without its field checks
-    data.frombytes(np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<")).data)
+    data.frombytes(np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<")).tobytes())
     height, width = pixels.shape[:2]
     return Image(
         header=header,
@@ -131,8 +131,7 @@ def _known_encoding(encoding: str) -> str:
         return encoding.lower()
     if encoding in _DEPTH_ENCODINGS:
         raise ImageError(
-            f"The encoding {encoding} holds depth, not colour: is the depth topic on the image"
-            " topic?"
+            f"The encoding {encoding} holds depth; the image topic takes colour or grey images."
         )
     named = repr(encoding[:40]) if encoding else "empty"
     raise ImageError(f"The image's encoding is {named}; known are {', '.join(_ENCODINGS)}.")
