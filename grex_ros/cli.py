@@ -1,0 +1,246 @@
+"""The command `grex`. What a command needs is imported when it runs, so that help comes at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from grex_ros.grounding.command import Command
+    from grex_ros.grounding.grounder import Grounder
+    from grex_ros.grounding.objects import Grounding
+
+BAD_INPUT = 2
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Finds the objects that a sentence means in a picture: one, many or none.",
+)
+
+Checkpoint = Annotated[
+    str, typer.Option(help="Weights, a .safetensors file; without it those of the package.")
+]
+Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
+
+
+@app.command()
+def ground(
+    image: Annotated[Path, typer.Argument(help="A picture: JPEG, PNG, ...", show_default=False)],
+    words: Annotated[
+        str,
+        typer.Argument(
+            help='A command or an expression: "pick up all red cups".', show_default=False
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    overlay: Annotated[
+        Path | None, typer.Option(help="Write the picture with the answer drawn on it.")
+    ] = None,
+    checkpoint: Checkpoint = "",
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    target_threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least score of an object.")
+    ] = None,
+    mask_threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least probability of a mask's pixel.")
+    ] = None,
+    no_target_threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="From this score on: no target.")
+    ] = None,
+) -> None:
+    """Ground words in a picture.
+
+    Exits with 0 if there is an answer, "no target" included, and with 2 and one line if the
+    picture, the words, the weights or the device cannot be used.
+    """
+    with _one_line_errors():
+        command = _command(words)
+        picture = _read_picture(image)
+        grounder = _load(checkpoint, device, precision)
+        changes = {
+            "target": target_threshold,
+            "mask": mask_threshold,
+            "no_target": no_target_threshold,
+        }
+        _set_thresholds(grounder, changes)
+        grounder.set_image(picture)
+        (answer,) = grounder.ground([command.expression])
+        if overlay is not None:
+            _write_overlay(overlay, picture, answer, command.text)
+    if as_json:
+        print(json.dumps(_record(image, command, answer, grounder), ensure_ascii=False))
+    else:
+        _print_answer(command, answer, grounder)
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(min=0, help="Which objects, light and view.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where answers, overlays and logs go.")] = Path(
+        "out/demo"
+    ),
+    bag: Annotated[
+        bool, typer.Option("--bag", help="Play the recorded camera instead of rendering.")
+    ] = False,
+    checkpoint: Checkpoint = "",
+    device: Device = "auto",
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds to wait for the node, and for each answer.")
+    ] = 120.0,
+) -> None:
+    """A camera, the node and seven spoken commands, as real ROS 2 processes.
+
+    Exits with 0 if every command got its answer.
+    """
+    with _one_line_errors():
+        from grex_ros.demo.run import run_demo
+
+        code = run_demo(
+            seed=seed, out=out, bag=bag, checkpoint=checkpoint, device=device, timeout=timeout
+        )
+    raise typer.Exit(code)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    checkpoint: Checkpoint = "",
+    device: Device = "auto",
+) -> None:
+    """What is installed, whether the model answers, whether messages go round.
+
+    Exits with 0 if everything that the node needs works, else with 1.
+    """
+    from grex_ros.doctor import print_report, run_checks
+
+    checks = run_checks(checkpoint=checkpoint, device=device, quiet=as_json)
+    if as_json:
+        healthy = all(check.ok for check in checks)
+        print(json.dumps({"healthy": healthy, "checks": [check.to_record() for check in checks]}))
+    else:
+        print_report(checks)
+    raise typer.Exit(0 if all(check.ok for check in checks) else 1)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"grex: {' '.join(message.split())}", file=sys.stderr)
+    raise typer.Exit(BAD_INPUT)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """What the user can put right is one line on stderr; only our own mistakes show a traceback."""
+    try:
+        yield
+    except ImportError as error:
+        _fail(f"{error}; `grex doctor` tells what else is missing")
+    except OSError as error:
+        named = error.filename and error.strerror
+        _fail(f"{error.filename}: {error.strerror}" if named else str(error))
+    except Exception as error:
+        if isinstance(error, ValueError) or type(error).__name__ == "CheckpointError":
+            _fail(str(error))
+        raise
+
+
+def _command(words: str) -> Command:
+    from grex_ros.grounding.command import parse_command
+
+    command = parse_command(words)
+    if command is None:
+        raise ValueError("the words are blank; say for example: all red cups")
+    return command
+
+
+def _read_picture(path: Path) -> Any:
+    """(H, W, 3) uint8 RGB; turned as its EXIF data says. ValueError or OSError where it cannot."""
+    import cv2
+    import numpy as np
+
+    data = np.fromfile(path, np.uint8)
+    try:
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    except cv2.error as error:
+        raise ValueError(f"{path} cannot be decoded: {error.err}") from error
+    if picture is None:
+        raise ValueError(f"{path} is no picture that can be read")
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def _load(checkpoint: str, device: str, precision: str) -> Grounder:
+    from grex_ros.grounding.grounder import Grounder
+
+    return Grounder.from_checkpoint(checkpoint or None, device=device, precision=precision)
+
+
+def _set_thresholds(grounder: Grounder, changes: dict[str, float | None]) -> None:
+    import dataclasses
+
+    given = {name: value for name, value in changes.items() if value is not None}
+    grounder.thresholds = dataclasses.replace(grounder.thresholds, **given)
+
+
+def _write_overlay(path: Path, picture: Any, answer: Grounding, title: str) -> None:
+    import cv2
+
+    from grex_ros.grounding.overlay import draw_overlay
+
+    drawn = draw_overlay(picture, answer, title)
+    try:
+        written = cv2.imwrite(str(path), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+    except cv2.error as error:
+        raise ValueError(f"{path} cannot be written: {error.err}") from error
+    if not written:
+        raise ValueError(f"{path} cannot be written")
+
+
+def _record(image: Path, command: Command, answer: Grounding, grounder: Grounder) -> dict[str, Any]:
+    from grex_ros.grounding.record import to_record
+
+    return {
+        "image": str(image),
+        "command": command.text,
+        "action": command.action,
+        **to_record(answer),
+        "model": grounder.name,
+        "device": str(grounder.device),
+    }
+
+
+def _print_answer(command: Command, answer: Grounding, grounder: Grounder) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from grex_ros.grounding.overlay import status_text
+
+    console = Console()
+    color = "green" if answer.objects else "yellow"
+    action = f"  (action: {escape(command.action)})" if command.action else ""
+    console.print(f"[bold]{escape(command.expression)}[/]{action}")
+    console.print(
+        f"[{color}]{status_text(answer)}[/]  no-target score {answer.no_target_score:.2f},"
+        f" {1000 * answer.latency:.0f} ms on {grounder.device}, {grounder.name}",
+        soft_wrap=True,
+    )
+    if not answer.objects:
+        console.print(escape(answer.status_message), soft_wrap=True)
+        return
+    table = Table("id", "score", "box x0 y0 x1 y1", "pixels")
+    for item in answer.objects:
+        box = " ".join(map(str, item.box))
+        table.add_row(str(item.id), f"{item.score:.2f}", box, str(int(item.mask.sum())))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    app()
