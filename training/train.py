@@ -103,9 +103,7 @@ class TrainingStep(nn.Module):
         """``images`` (B, 3, H, W) normalised; ``words`` (B*E, L, C) in the order of ``truth``."""
         state = self.model.encode_image(images)
         losses, matches = instance_losses(state, truth)
-        each = torch.tensor([len(t.meant) for t in truth], device=images.device)
-        index = torch.arange(len(truth), device=images.device).repeat_interleave(each)
-        out = self.model.ground(state.select(index), words, mask)
+        out = self.model.ground(state.repeat([len(t.meant) for t in truth]), words, mask)
         losses |= language_losses(out, truth, matches, self.model.cfg.minimap_side)
         return weighted_sum(losses, self.loss), {k: v.detach() for k, v in losses.items()}
 

@@ -130,9 +130,8 @@ class Grounder:
             return []
         start = time.perf_counter()
         words, mask = self._encode(expressions)
-        index = torch.zeros(len(expressions), dtype=torch.long, device=self.device)
         with self._autocast():
-            out = self.model.ground(self._state.select(index), words, mask)
+            out = self.model.ground(self._state.repeat([len(expressions)]), words, mask)
         answers = [self._answer(text, out, i) for i, text in enumerate(expressions)]
         seconds = self._image_seconds + (time.perf_counter() - start) / len(expressions)
         return [_with_latency(answer, seconds) for answer in answers]
@@ -164,7 +163,7 @@ class Grounder:
             raise FloatingPointError("the model's output is not a number")
         objects: tuple[GroundedObject, ...] = ()
         if no_target < self.thresholds.no_target:
-            objects = self._objects(scores, out.masks[i])
+            objects = self._objects(scores, out.masks[0])
         if objects:
             status, message = Status.TARGETS, ""
         elif no_target >= self.thresholds.no_target:

@@ -39,15 +39,22 @@ class MaskHead(nn.Module):
         embed = self.mask_embed(self.norm(regions))
         return torch.einsum("bqc,bchw->bqhw", embed, mask_features)
 
-    def target_mask(self, regions: Tensor, mask_features: Tensor) -> tuple[Tensor, Tensor]:
+    def target_mask(
+        self, regions: Tensor, mask_features: Tensor, counts: list[int]
+    ) -> tuple[Tensor, Tensor]:
         """Minimap logits (B, Q, 2) and target mask logits (B, 2, H, W); channel 1 = target.
 
-        The minimap weighs the regions' mask embeddings as it is, without softmax.
+        The minimap weighs the regions' mask embeddings as it is, without softmax. ``regions``
+        (B, Q, C) are those of ``counts[i]`` expressions on ``mask_features[i]``.
         """
         regions = self.norm(regions)
         minimap = self.minimap(regions)
-        embed = torch.einsum("bqa,bqc->bac", minimap, self.mask_embed(regions))
-        return minimap, torch.einsum("bac,bchw->bahw", embed, mask_features)
+        embed = minimap.transpose(1, 2) @ self.mask_embed(regions)  # (B, 2, M)
+        masks = [
+            torch.einsum("bac,chw->bahw", e, f)
+            for e, f in zip(embed.split(counts), mask_features, strict=True)
+        ]
+        return minimap, torch.cat(masks)
 
 
 class InstanceHeads(nn.Module):

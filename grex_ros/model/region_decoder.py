@@ -16,7 +16,8 @@ from .pixel_decoder import sine_position
 @dataclass
 class RegionState:
     """Regions of B pictures before the words. ``layers`` holds (masks, boxes, objectness) logits
-    after every image layer, for deep supervision."""
+    after every image layer, for deep supervision; ``counts`` how many expressions each picture
+    has (see :meth:`repeat`)."""
 
     memories: list[Tensor]  # three of (h*w, B, C)
     positions: list[Tensor]  # three of (h*w, 1, C)
@@ -27,30 +28,30 @@ class RegionState:
     boxes: Tensor | None = None  # (B, Q, 4)
     objectness: Tensor | None = None  # (B, Q) logits
     layers: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
 
-    def select(self, index: Tensor) -> RegionState:
-        """The state with picture ``index[i]`` at place i (one picture, many expressions)."""
+    def repeat(self, counts: list[int]) -> RegionState:
+        """The state for ``counts[i]`` expressions of picture i, picture by picture. What only the
+        pictures need (memories, mask features) is shared, not copied."""
+        each = torch.tensor(counts, device=self.regions.device)
         return replace(
-            self,
-            memories=[m[:, index] for m in self.memories],
-            mask_features=self.mask_features[index],
-            regions=self.regions[:, index],
-            masks=self.masks[index],
-            boxes=None if self.boxes is None else self.boxes[index],
-            objectness=None if self.objectness is None else self.objectness[index],
-            layers=[],
+            self, regions=self.regions.repeat_interleave(each, 1), counts=counts, layers=[]
         )
 
 
 @dataclass
 class RelaOutput:
-    """Logits of B expressions over Q regions; masks at a quarter of the padded image."""
+    """Logits of B expressions over Q regions; masks at a quarter of the padded image.
+
+    ``masks`` and ``boxes`` are per picture (P of them) where regions see the image before the
+    words, else per expression (P = B).
+    """
 
     target_mask: Tensor  # (B, 2, H/4, W/4), channel 1 = target
     minimap: Tensor  # (B, Q, 2)
     no_target: Tensor  # (B, 2), class 1 = no target
-    masks: Tensor  # (B, Q, H/4, W/4)
-    boxes: Tensor | None = None  # (B, Q, 4) centre x, y, width, height in 0..1
+    masks: Tensor  # (P, Q, H/4, W/4)
+    boxes: Tensor | None = None  # (P, Q, 4) centre x, y, width, height in 0..1
     target: Tensor | None = None  # (B, Q)
     count: Tensor | None = None  # (B, count_classes)
     layer_targets: list[Tensor] = field(default_factory=list)  # target logits of every word layer
@@ -93,7 +94,11 @@ class FeedForward(nn.Module):
 
 
 class RegionDecoder(nn.Module):
-    """Layers of region-image, region-word (where due), region-region attention and feed-forward."""
+    """Layers of region-image, region-word (where due), region-region attention and feed-forward.
+
+    With ``image_layers``, the first layers see the image and no words, the others the words and
+    no image: a further expression then costs no pass over the pixels.
+    """
 
     def __init__(self, cfg: RelaConfig) -> None:
         super().__init__()
@@ -102,7 +107,8 @@ class RegionDecoder(nn.Module):
         self.query_feat = nn.Embedding(cfg.regions, dim)
         self.query_embed = nn.Embedding(cfg.regions, dim)
         self.level_embed = nn.Embedding(3, dim)
-        self.region_image = nn.ModuleList(Attention(dim, cfg.heads) for _ in range(n))
+        image_layers = cfg.image_layers or n
+        self.region_image = nn.ModuleList(Attention(dim, cfg.heads) for _ in range(image_layers))
         self.region_region = nn.ModuleList(Attention(dim, cfg.heads) for _ in range(n))
         self.feed_forward = nn.ModuleList(FeedForward(dim, cfg.decoder_ffn) for _ in range(n))
         word_layers = n - cfg.image_layers if cfg.words_in_every_layer else 1
@@ -173,8 +179,8 @@ class RegionDecoder(nn.Module):
     # --- the words ------------------------------------------------------------------------
 
     def forward(self, state: RegionState, words: Tensor, word_mask: Tensor) -> RelaOutput:
-        """``state`` of B pictures (see :meth:`RegionState.select`), ``words`` (B, L, C),
-        ``word_mask`` (B, L) 1 = word."""
+        """``state`` with the regions of B expressions (see :meth:`RegionState.repeat`), ``words``
+        (B, L, C), ``word_mask`` (B, L) 1 = word."""
         cfg = self.cfg
         x, masks = state.regions, state.masks
         if self.word_proj is not None:
@@ -183,19 +189,18 @@ class RegionDecoder(nn.Module):
         padding = word_mask == 0 if cfg.word_padding_mask else None
         targets = []
         for i in range(cfg.image_layers, cfg.decoder_layers):
-            x = self._attend_image(i, state, x, masks)
+            if not cfg.image_layers:
+                x = self._attend_image(i, state, x, masks)
             if i - cfg.image_layers < len(self.region_word):
                 x = self._attend_words(i - cfg.image_layers, x, sequence, padding)
             x = self._attend_regions(i, x)
             x = self.feed_forward[i](x)
-            if self.instance is None and i < cfg.decoder_layers - 1:
+            if not cfg.image_layers:
                 masks = self.head.region_masks(x.transpose(0, 1), state.mask_features)
-            elif self.instance is not None:
+            if self.instance is not None:
                 targets.append(self.instance.target(self.head.norm(x.transpose(0, 1)))[..., 0])
         regions = x.transpose(0, 1)
-        minimap, target_mask = self.head.target_mask(regions, state.mask_features)
-        if self.instance is None:
-            masks = self.head.region_masks(regions, state.mask_features)
+        minimap, target_mask = self.head.target_mask(regions, state.mask_features, state.counts)
         out = RelaOutput(target_mask, minimap, minimap, masks, boxes=state.boxes)
         if targets:
             out.target, out.layer_targets = targets[-1], targets

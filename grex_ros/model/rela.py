@@ -72,7 +72,7 @@ class ReLA(nn.Module):
         """B pictures (3, h, w) RGB 0..255 and B expressions (B, L), one each."""
         words = self.encode_text(tokens, word_mask)
         state = self.encode_image(self.normalise(images), words, word_mask)
-        return self.ground(state, words, word_mask)
+        return self.ground(state.repeat([1] * len(images)), words, word_mask)
 
 
 def official_decision(out: RelaOutput, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
