@@ -18,6 +18,9 @@ from typer.testing import CliRunner
 from grex_ros.grounding import rle
 from grex_ros.grounding.grounder import Grounder, Thresholds
 from grex_ros.grounding.objects import GroundedObject, Grounding, Status
+from grex_ros.model.checkpoint import save_checkpoint
+from grex_ros.model.config import RelaConfig
+from grex_ros.model.rela import ReLA
 from training import evaluate as module
 from training.dataset.grefcoco import DatasetError, Record, load_grefcoco
 from training.evaluate import Evaluation, Predict, evaluate, groups, report
@@ -45,7 +48,9 @@ def dataset(tmp_path: Path) -> Path:
     """Two pictures, each with three objects and the same five expressions."""
     (tmp_path / "images" / "train2014").mkdir(parents=True)
     (tmp_path / "grefcoco").mkdir()
-    images, annotations, refs = [], [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
+    refs: list[dict] = []
     for image_id in IMAGES:
         name = f"{image_id}.png"
         picture = np.full((*SIZE, 3), 10 * image_id, np.uint8)
@@ -87,7 +92,7 @@ def dataset(tmp_path: Path) -> Path:
 
 def answer(text: str, numbers: Sequence[int]) -> Grounding:
     """An answer that names the given objects exactly; none of them is a refusal."""
-    objects = []
+    objects: list[GroundedObject] = []
     for number in numbers:
         x0, y0, x1, y1 = box = BOXES[number]
         crop = np.ones((y1 - y0, x1 - x0), bool)
@@ -383,10 +388,13 @@ def test_command_names_an_unusable_picture(command: Command, dataset: Path) -> N
     assert "cannot be read as a picture" in " ".join(result.output.split())
 
 
-def test_command_with_the_real_model(dataset: Path, tmp_path: Path) -> None:
-    """The weights of the package on blank pictures: every expression gets its answer."""
-    path = tmp_path / "out.json"
-    result = invoke("--dataset", str(dataset), "--device", "cpu", "--json", str(path))
+def test_command_with_a_real_model(dataset: Path, tmp_path: Path) -> None:
+    """An untrained one, loaded from its file: every expression gets its answer."""
+    torch.manual_seed(0)
+    checkpoint, path = tmp_path / "untrained.safetensors", tmp_path / "out.json"
+    save_checkpoint(ReLA(RelaConfig.preset("tabletop")), checkpoint)
+    arguments = ("--checkpoint", str(checkpoint), "--device", "cpu", "--json", str(path))
+    result = invoke("--dataset", str(dataset), *arguments, "--target-threshold", "0")
     assert result.exit_code == 0, result.output
     content = json.loads(path.read_text())
     assert content["model"].startswith("tabletop@") and content["device"] == "cpu"
