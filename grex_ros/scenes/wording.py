@@ -123,7 +123,7 @@ class Wording:
 
     def _one(self, parts: _Parts, definite: bool) -> str:
         noun = self._noun(parts)
-        if noun.thing and parts.color and not parts.after and self._chance(0.3):
+        if noun.thing and parts.color and not (parts.after or definite) and self._chance(0.3):
             noun = _Noun("one", "ones", thing=True)
         body = self._body(parts, noun, plural=False)
         if definite or parts.unique or noun.singular == "one":
