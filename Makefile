@@ -56,7 +56,7 @@ $(STAMPS)/venv:
 
 $(STAMPS)/requirements: $(STAMPS)/venv $(requirements)
 	$(say) 'installing ROS 2, PyTorch and the rest from wheels (about two minutes)'
-	@$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check --no-input $(PIP_FLAGS) \
+	@$(VENV_PYTHON) -m pip install -qq --no-compile --disable-pip-version-check --no-input $(PIP_FLAGS) \
 		$(addprefix -r ,$(requirements))
 	@touch $@
 
