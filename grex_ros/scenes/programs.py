@@ -39,12 +39,14 @@ Program: TypeAlias = list[Any]
 
 HIDDEN = 0.4  # an object with a smaller visible fraction is too hidden to decide an answer
 BEARING_MARGIN = 0.04  # difference of x / z: some 3 % of the picture's width
+COLUMN_MARGIN = 0.4  # difference of the boxes' middles, in widths of the boxes
 SIDE_MARGIN = 0.06  # half width of the strip, in x / z, that is neither left nor right
 DEPTH_MARGIN = 0.015  # metres along the optical axis
 ALONG_MARGIN = 0.06  # metres on the table, away from the camera
 BASE_MARGIN = 0.2  # difference of the lower edges, in heights of the boxes
 BESIDE = 0.20  # metres between centres
-BESIDE_MARGIN = (0.17, 0.27)  # between these, opinions differ
+BECOLUMN_MARGIN = 0.4  # difference of the boxes' middles, in widths of the boxes
+SIDE_MARGIN = (0.17, 0.27)  # between these, opinions differ
 NEAREST_MARGIN = 1.4  # the second nearest is at least so many times farther
 SIZE_MARGIN = (
     1.25  # a largest object is so many times larger than the next, in the picture and in truth
@@ -209,6 +211,10 @@ def _column(seen: ViewObject) -> float:
     return (seen.box[0] + seen.box[2]) / 2
 
 
+def _width(seen: ViewObject) -> float:
+    return seen.box[2] - seen.box[0]
+
+
 def _bearing(seen: ViewObject) -> float:
     return seen.position[0] / seen.position[2]
 
@@ -219,8 +225,7 @@ def _depth(seen: ViewObject) -> float:
 
 def _extent(seen: ViewObject) -> float:
     """A length that grows with the object's true size; comparable only within a view."""
-    width, height = seen.box[2] - seen.box[0], seen.box[3] - seen.box[1]
-    return math.sqrt(width * height) * _depth(seen)
+    return math.sqrt(_width(seen) * (seen.box[3] - seen.box[1])) * _depth(seen)
 
 
 def _whole(*objects: ViewObject) -> bool:
@@ -233,7 +238,8 @@ def _sided(a: ViewObject, b: ViewObject, side: str) -> tuple[ViewObject, ViewObj
 
 def _left_of(a: ViewObject, b: ViewObject) -> bool:
     """Beyond doubt left of: in the picture and in the bearing of the true centres."""
-    return _column(a) < _column(b) and _bearing(b) - _bearing(a) > BEARING_MARGIN
+    apart = _column(b) - _column(a) > COLUMN_MARGIN * min(_width(a), _width(b))
+    return apart and _bearing(b) - _bearing(a) > BEARING_MARGIN
 
 
 def _before(a: ViewObject, b: ViewObject) -> bool:

@@ -102,10 +102,12 @@ class Wording:
     def say(self, program: Program, number: int) -> str:
         """A phrase for a program that means ``number`` objects, or would if all of it were true."""
         if program[0] == "or":
-            return self._either(program)
-        if program[0] == "except":
-            return self._except(program, number)
-        return self._phrase(program, number)
+            text = self._either(program)
+        elif program[0] == "except":
+            text = self._except(program, number)
+        else:
+            text = self._phrase(program, number)
+        return text.replace("every thing", "every object")
 
     def say_all(self, program: Program) -> str:
         """ "all red cups", whatever their number."""
@@ -227,7 +229,7 @@ class Wording:
     def _either(self, program: Program) -> str:
         members = _flatten(program)
         counts = [self._sizes(member) for member in members]
-        plain = [self._take_apart(member) for member in members]
+        plain = [self._take_apart(member, before=True) for member in members]
         modified = any(parts.color or parts.size or parts.before for parts in plain)
         style = self._pick(("the", "the", "all", "bare", "every"))
         if style == "all" and (modified or min(counts) < 2):
@@ -321,14 +323,17 @@ class Wording:
 
     # -- words
 
-    def _take_apart(self, program: Program) -> _Parts:
+    def _take_apart(self, program: Program, before: bool = False) -> _Parts:
+        """``before``: nothing but adjectives, so that what follows cannot be read as theirs too."""
         parts = _Parts()
         while program[0] != "all":
             operation, inner, *arguments = program
             if operation in ("kind", "group", "color", "size", "count"):
                 setattr(parts, operation, arguments[0])
             elif operation == "extreme":
-                self._say_extreme(parts, arguments[0], inner)
+                self._say_extreme(parts, arguments[0], inner, before)
+            elif operation in ("nth", "side", "relation") and before:
+                raise ValueError(f"cannot say {operation!r} before a noun: {program!r}")
             elif operation == "nth":
                 parts.unique = True
                 side, number = arguments
@@ -350,14 +355,14 @@ class Wording:
             program = inner
         return parts
 
-    def _say_extreme(self, parts: _Parts, which: str, inner: Program) -> None:
+    def _say_extreme(self, parts: _Parts, which: str, inner: Program, before: bool) -> None:
         parts.unique = True
         if which in _EXTREME_OF_TWO and self._sizes(inner) == 2:
-            if which in ("left", "right") and self._chance(0.4):
+            if which in ("left", "right") and not before and self._chance(0.4):
                 parts.after.append(self._pick((f"on the {which}", f"furthest to the {which}")))
             else:
                 parts.before.append(self._pick(_EXTREME_OF_TWO[which]))
-        elif which in _EXTREME_AFTER and self._chance(0.45):
+        elif which in _EXTREME_AFTER and not before and self._chance(0.45):
             choices = _EXTREME_AFTER[which]
             if which == "middle" and self._sizes(inner) != 3:
                 choices = choices[:2]
