@@ -45,12 +45,9 @@ DEPTH_MARGIN = 0.015  # metres along the optical axis
 ALONG_MARGIN = 0.06  # metres on the table, away from the camera
 BASE_MARGIN = 0.2  # difference of the lower edges, in heights of the boxes
 BESIDE = 0.20  # metres between centres
-BECOLUMN_MARGIN = 0.4  # difference of the boxes' middles, in widths of the boxes
-SIDE_MARGIN = (0.17, 0.27)  # between these, opinions differ
+BESIDE_MARGIN = (0.17, 0.27)  # between these, opinions differ
 NEAREST_MARGIN = 1.4  # the second nearest is at least so many times farther
-SIZE_MARGIN = (
-    1.25  # a largest object is so many times larger than the next, in the picture and in truth
-)
+SIZE_MARGIN = 1.25  # how many times a largest object is larger than the next
 
 
 def evaluate(program: Program, view: Iterable[ViewObject]) -> frozenset[int]:
