@@ -86,13 +86,19 @@ def fetch(library_folder: Path) -> None:
         if not any(path.name.startswith("libOSMesa.so") for path in libraries):
             raise FetchError("libosmesa6 holds no libOSMesa")
         for path in libraries:
-            target = library_folder / path.name
-            target.unlink(missing_ok=True)
-            shutil.copy2(path, target)
+            place_library(path, library_folder / path.name)
             if path.name.startswith("libOSMesa.so."):  # PyOpenGL asks for the plain name
-                unversioned = library_folder / "libOSMesa.so"
-                unversioned.unlink(missing_ok=True)
-                unversioned.symlink_to(path.name)
+                place_library(path, library_folder / "libOSMesa.so")
+
+
+def place_library(path: Path, target: Path) -> None:
+    """Copy a library; another name of a library becomes a link beside it."""
+    target.unlink(missing_ok=True)
+    real = path.resolve().name
+    if real == target.name:
+        shutil.copy2(path, target)
+    else:
+        target.symlink_to(real)
 
 
 def main() -> int:
