@@ -204,7 +204,7 @@ class Trainer:
             persistent_workers=config.workers > 0,
             collate_fn=collate,
         )
-        model.to(memory_format=torch.channels_last)
+        nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
         step = TrainingStep(model, config.loss)
         self.step_module, self.optimizer, self.loader = self.accelerator.prepare(
             step, optimizer, loader
@@ -222,6 +222,7 @@ class Trainer:
 
     @property
     def progress(self) -> float:
+        """How much of the schedule is done, 0..1."""
         if self.config.steps:
             return self.step / self.config.steps
         return self.seconds / (60 * self.config.minutes)
@@ -238,7 +239,7 @@ class Trainer:
                 for name, value in self.train_step(next(batches)).items():
                     sums[name] = sums.get(name, 0.0) + value
                 count += 1
-                self.seconds += time.monotonic() - start
+                self._count_time(time.monotonic() - start)
                 if count == 20:
                     row = {k: round(v / count, 4) for k, v in sums.items()}
                     row |= {"step": self.step, "seconds": round(self.seconds, 1)}
@@ -250,12 +251,19 @@ class Trainer:
         self.save()
         log.close()
 
+    def _count_time(self, seconds: float) -> None:
+        """All processes must agree on the clock, or one would stop a step before the others."""
+        if self.accelerator.num_processes > 1:
+            each = torch.tensor([seconds], device=self.accelerator.device)
+            seconds = float(self.accelerator.gather(each).max())
+        self.seconds += seconds
+
     def _report(self, row: dict[str, float], log: Any) -> None:
         if not self.accelerator.is_main_process:
             return
         print(json.dumps(row), file=log)
         left = self.seconds / max(self.progress, 1e-9) - self.seconds
-        rate = self.step * self.config.batch_size / self.seconds
+        rate = self.step * self.config.batch_size * self.accelerator.num_processes / self.seconds
         console.print(
             f"step {self.step}  {100 * self.progress:.1f} %  {rate:.1f} pictures/s  "
             f"{left / 60:.0f} min left  loss {row['loss']:.3f}  target {row['target']:.3f}  "
@@ -326,6 +334,7 @@ class Trainer:
             "minutes": f"{self.seconds / 60:.0f}",
             "training": json.dumps(dataclasses.asdict(self.config)),
         }
+        assert isinstance(self.ema.module, ReLA)
         save_checkpoint(self.ema.module, path, metadata)
         console.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from grex_ros.model.checkpoint import DEFAULT_CHECKPOINT, file_digest, load_checkpoint
-from grex_ros.model.rela import STRIDE, ReLA
 from grex_ros.model.region_decoder import RegionState, RelaOutput
+from grex_ros.model.rela import STRIDE, ReLA
 from grex_ros.model.text_encoder import Tokenizer, wheel_folder
 
 from .objects import GroundedObject, Grounding, Status, crop_mask
@@ -44,9 +44,11 @@ class Thresholds:
 class Grounder:
     """Grounds expressions in pictures. Not thread safe."""
 
-    def __init__(self, model: ReLA, tokenizer: Tokenizer, name: str, thresholds: Thresholds) -> None:
+    def __init__(
+        self, model: ReLA, tokenizer: Tokenizer, name: str, thresholds: Thresholds
+    ) -> None:
         if not model.cfg.instance_heads:
-            raise ValueError(f"preset {model.cfg.name} has no instance heads, so it finds no objects")
+            raise ValueError(f"{model.cfg.name} has no instance heads, so it finds no objects")
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.name = name
@@ -60,6 +62,7 @@ class Grounder:
 
     @property
     def device(self) -> torch.device:
+        """Where the model is."""
         return self.model.pixel_mean.device
 
     @classmethod
@@ -91,7 +94,7 @@ class Grounder:
         tokenizer = Tokenizer(wheel_folder(model.cfg.text_wheel), model.cfg.max_tokens)
         thresholds = Thresholds(no_target=float(metadata.get("no_target_threshold", 0.5)))
         name = f"{model.cfg.name}@{file_digest(file)[:12]}"
-        grounder = cls(model.to(place, memory_format=torch.channels_last), tokenizer, name, thresholds)
+        grounder = cls(model.to(place), tokenizer, name, thresholds)
         if precision == "auto":
             precision = "float16" if place.type == "cuda" else "float32"
         grounder.dtype = PRECISIONS[precision]
@@ -221,9 +224,9 @@ def resize_for(model: ReLA, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint
     if (height, width) == image.shape[:2]:
         return image
     shrink = height < image.shape[0]
-    return cv2.resize(
-        image, (width, height), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
-    )
+    interpolation = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+    resized = cv2.resize(image, (width, height), interpolation=interpolation)
+    return resized.astype(np.uint8, copy=False)
 
 
 def full_size(logits: Tensor, scaled: tuple[int, int], size: tuple[int, int]) -> Tensor:

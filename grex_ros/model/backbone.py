@@ -40,12 +40,15 @@ class WindowAttention(nn.Module):
 
 
 class Mlp(nn.Module):
+    """Two linear layers with GELU between them, four times as wide inside."""
+
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, 4 * dim)
         self.fc2 = nn.Linear(4 * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
         return self.fc2(F.gelu(self.fc1(x)))
 
 
@@ -125,6 +128,7 @@ class PixelWordFusion(nn.Module):
         return F.instance_norm(x.transpose(1, 2)).transpose(1, 2)
 
     def attend_words(self, x: Tensor, words: Tensor, word_mask: Tensor) -> Tensor:
+        """Every pixel's reading of the words, (B, HW, C)."""
         query = self._instance_norm(self.query(x))
         key, value = (f(words) * word_mask[..., None] for f in (self.key, self.value))
         similarity = query @ key.transpose(1, 2) * x.shape[-1] ** -0.5
@@ -146,12 +150,15 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H/2, W/2, 2C), odd sides rounded up."""
         x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
         quads = [x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)]
         return self.reduction(self.norm(torch.cat(quads, -1)))
 
 
 class SwinStage(nn.Module):
+    """The blocks of one resolution, the fusion after them, and the step to the next."""
+
     def __init__(self, cfg: RelaConfig, stage: int) -> None:
         super().__init__()
         dim, window = cfg.swin_dim * 2**stage, cfg.swin_window
@@ -165,8 +172,9 @@ class SwinStage(nn.Module):
         last = stage == len(cfg.swin_depths) - 1
         self.gate = None if last else nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in "ab")
         self.merge = None if last else PatchMerging(dim)
-        for layer in self.gate or ():
-            nn.init.zeros_(layer.weight)  # language joins the stream gradually
+        if self.gate is not None:  # at first the stream is plain Swin
+            for parameter in self.gate.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, words: Tensor, word_mask: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, W, C) -> feature map (B, C, H, W) and the next stage's input."""
@@ -205,6 +213,7 @@ class SameConv(nn.Conv2d):
     """Convolution padded as TensorFlow pads: the odd pixel goes to the bottom and the right."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))."""
         pad = []
         for size, kernel, stride in zip(
             (x.shape[3], x.shape[2]), self.kernel_size[::-1], self.stride[::-1], strict=True
@@ -223,6 +232,8 @@ def _conv(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) 
 
 
 class InvertedResidual(nn.Module):
+    """Widen by 1x1, filter each channel, narrow by 1x1 (MobileNetV2)."""
+
     def __init__(self, c_in: int, c_out: int, expand: int, kernel: int, stride: int) -> None:
         super().__init__()
         mid = c_in * expand
@@ -234,6 +245,7 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and c_in == c_out
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H/stride, W/stride)."""
         y = self.layers(x)
         return x + y if self.residual else y
 
@@ -270,6 +282,7 @@ class EfficientNetLite0(nn.Module):
             self.stages.append(nn.Sequential(*blocks))
 
     def train(self, mode: bool = True) -> EfficientNetLite0:
+        """Sets the mode of all but the batch norms, which stay in eval mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):

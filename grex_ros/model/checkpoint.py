@@ -8,6 +8,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -113,8 +114,10 @@ def load_tensors(model: ReLA, tensors: dict[str, Tensor], source: object) -> Non
 
 
 def config_from_json(text: str) -> RelaConfig:
-    fields = json.loads(text)
-    return RelaConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    """The config that a checkpoint carries; TypeError for a field of another version."""
+    fields: dict[str, Any] = json.loads(text)
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return RelaConfig(**values)
 
 
 def _text_weights(cfg: RelaConfig, digest: str, path: Path) -> dict[str, Tensor]:

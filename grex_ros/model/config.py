@@ -24,10 +24,10 @@ class RelaConfig:
     text_ffn: int = 3072
     text_positions: int = 512
     max_tokens: int = 20
-    text_wheel: str = ""  # package whose weights fill a frozen text encoder; "" = in the checkpoint
+    text_wheel: str = ""  # package with the frozen text encoder's weights; "" = none, they are ours
 
     # image encoder
-    backbone: str = "swin"  # swin (language joined in every stage) | efficientnet_lite0 (image only)
+    backbone: str = "swin"  # swin (language in every stage) | efficientnet_lite0 (image only)
     swin_dim: int = 128
     swin_depths: tuple[int, ...] = (2, 2, 18, 2)
     swin_heads: tuple[int, ...] = (4, 8, 16, 32)
@@ -56,6 +56,7 @@ class RelaConfig:
     words_in_every_layer: bool = False  # region-word attention in all layers that see words
     word_padding_mask: bool = False
     text_adapter_layers: int = 0
+    grid_regions: bool = False  # region r starts at cell r of the minimap, in sight and in box
     region_appearance: bool = False  # add each region's mask-pooled features and its box
     instance_heads: bool = False  # target score, box and own mask of every region
     count_classes: int = 0  # 0, 1, ... count_classes - 1 or more
@@ -73,15 +74,19 @@ class RelaConfig:
             raise ValueError("image_layers needs a backbone that takes no language")
         if self.image_layers >= self.decoder_layers:
             raise ValueError("at least one decoder layer must see the words")
+        if self.grid_regions and not self.image_layers:
+            raise ValueError("grid_regions needs image_layers")
         if self.region_appearance and not (self.instance_heads and self.image_layers):
             raise ValueError("region_appearance needs instance_heads and image_layers")
 
     @property
     def minimap_side(self) -> int:
+        """Cells of the minimap along each side."""
         return round(self.regions**0.5)
 
     @property
     def language_in_backbone(self) -> bool:
+        """Whether a picture must be encoded again for every expression."""
         return self.backbone == "swin"
 
     def replace(self, **changes: object) -> RelaConfig:
@@ -145,6 +150,7 @@ PRESETS: dict[str, RelaConfig] = {
         words_in_every_layer=True,
         word_padding_mask=True,
         text_adapter_layers=1,
+        grid_regions=True,
         region_appearance=True,
         instance_heads=True,
         count_classes=6,

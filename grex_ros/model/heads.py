@@ -10,6 +10,8 @@ from .config import RelaConfig
 
 
 class MLP(nn.Module):
+    """``layers`` linear layers with ReLU between them."""
+
     def __init__(self, dim_in: int, hidden: int, dim_out: int, layers: int) -> None:
         super().__init__()
         dims = [dim_in] + [hidden] * (layers - 1) + [dim_out]
@@ -18,6 +20,7 @@ class MLP(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., dim_in) -> (..., dim_out)."""
         for layer in self.layers[:-1]:
             x = F.relu(layer(x))
         return self.layers[-1](x)
@@ -67,12 +70,17 @@ class InstanceHeads(nn.Module):
         self.box = MLP(dim, dim, 4, 3)
         self.objectness = nn.Linear(dim, 1)
         self.target = MLP(dim, dim, 1, 2)
-        nn.init.constant_(self.objectness.bias, -2.0)  # most regions hold no object
-        nn.init.constant_(self.target.layers[-1].bias, -2.0)
+        for name, value in (("box.layers.2.weight", 0.0), ("box.layers.2.bias", 0.0)):
+            nn.init.constant_(self.get_parameter(name), value)
+        for name in ("objectness.bias", "target.layers.1.bias"):
+            nn.init.constant_(self.get_parameter(name), -2.0)  # most regions hold no object
 
-    def boxes(self, regions: Tensor) -> Tensor:
-        """(B, Q, C) -> (B, Q, 4): centre x, y, width, height, each 0..1 of the padded image."""
-        return self.box(regions).sigmoid()
+    def boxes(self, regions: Tensor, start: Tensor) -> Tensor:
+        """(B, Q, C) -> (B, Q, 4): centre x, y, width, height, each 0..1 of the padded image.
+
+        ``start`` (Q, 4) are the boxes, in the same form, that the head's output moves.
+        """
+        return (self.box(regions) + start.logit()).sigmoid()
 
 
 class RelevanceNoTarget(nn.Module):

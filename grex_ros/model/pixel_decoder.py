@@ -82,6 +82,8 @@ class DeformableAttention(nn.Module):
 
 
 class DeformableLayer(nn.Module):
+    """Deformable self-attention and feed-forward, post-norm."""
+
     def __init__(self, dim: int, heads: int, ffn: int) -> None:
         super().__init__()
         self.self_attn = DeformableAttention(dim, heads)
@@ -93,6 +95,7 @@ class DeformableLayer(nn.Module):
     def forward(
         self, x: Tensor, position: Tensor, reference: Tensor, sizes: list[tuple[int, int]]
     ) -> Tensor:
+        """``x`` and ``position`` (B, N, C) or (N, C); see :class:`DeformableAttention`."""
         x = self.norm1(x + self.self_attn(x + position, x, reference, sizes))
         return self.norm2(x + self.linear2(F.relu(self.linear1(x))))
 
@@ -161,7 +164,7 @@ class FpnPixelDecoder(nn.Module):
             for c, d in zip(channels, (fine, dim, dim, dim), strict=True)
         )
         self.encoder = nn.TransformerEncoder(
-            nn.TransformerEncoderLayer(dim, cfg.heads, cfg.pixel_ffn, dropout=0.0, batch_first=True),
+            nn.TransformerEncoderLayer(dim, cfg.heads, cfg.pixel_ffn, 0.0, batch_first=True),
             cfg.pixel_layers,
             enable_nested_tensor=False,
         )
@@ -200,5 +203,6 @@ def _upsample(x: Tensor, like: Tensor) -> Tensor:
 
 
 def build_pixel_decoder(cfg: RelaConfig, channels: tuple[int, ...]) -> nn.Module:
+    """The pixel decoder that ``cfg`` names, for backbone ``channels`` of res2 to res5."""
     cls = DeformablePixelDecoder if cfg.pixel_decoder == "deformable" else FpnPixelDecoder
     return cls(cfg, channels)

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from .config import RelaConfig
 from .heads import InstanceHeads, MaskHead, RelevanceNoTarget
-from .pixel_decoder import sine_position
+from .pixel_decoder import pixel_centres, sine_position
+
+BOX_START = 0.15  # width and height, of the image, of a region's box before training
 
 
 @dataclass
@@ -83,6 +85,8 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
+    """Two linear layers with residual and norm after them."""
+
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
         self.linear1 = nn.Linear(dim, hidden)
@@ -90,6 +94,7 @@ class FeedForward(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
         return self.norm(x + self.linear2(F.relu(self.linear1(x))))
 
 
@@ -99,6 +104,8 @@ class RegionDecoder(nn.Module):
     With ``image_layers``, the first layers see the image and no words, the others the words and
     no image: a further expression then costs no pass over the pixels.
     """
+
+    start_boxes: Tensor
 
     def __init__(self, cfg: RelaConfig) -> None:
         super().__init__()
@@ -122,6 +129,14 @@ class RegionDecoder(nn.Module):
         # Official gate: sigmoid(word_gate) * language_weight.
         self.word_gate = None if cfg.words_in_every_layer else nn.Parameter(torch.zeros(()))
         self.instance = InstanceHeads(cfg) if cfg.instance_heads else None
+        side = cfg.minimap_side
+        start = torch.full((cfg.regions, 4), 0.5)
+        if cfg.grid_regions:
+            start = torch.full((cfg.regions, 4), BOX_START)
+            start[:, :2] = pixel_centres(side, side, start)
+            position = sine_position(side, side, dim, start)
+            self.query_embed.weight.data.copy_(position)
+        self.register_buffer("start_boxes", start, persistent=False)
         self.relevance = RelevanceNoTarget(cfg) if cfg.relevance_no_target else None
         if cfg.region_appearance:
             self.appearance = nn.Linear(cfg.mask_dim, dim)
@@ -132,34 +147,44 @@ class RegionDecoder(nn.Module):
     def encode_image(self, memories: list[Tensor], mask_features: Tensor) -> RegionState:
         """Memories (B, C, h, w) of strides 32, 16, 8 and mask features -> regions after the
         layers that see no words."""
+        cfg = self.cfg
         batch, dim = memories[0].shape[:2]
         state = RegionState(
             memories=[
                 (m.flatten(2) + self.level_embed.weight[i][None, :, None]).permute(2, 0, 1)
                 for i, m in enumerate(memories)
             ],
-            positions=[sine_position(*m.shape[-2:], dim, m)[:, None] for m in memories],
+            positions=[sine_position(m.shape[2], m.shape[3], dim, m)[:, None] for m in memories],
             sizes=[(m.shape[2], m.shape[3]) for m in memories],
             mask_features=mask_features,
             regions=self.query_feat.weight[:, None].expand(-1, batch, -1),
             masks=mask_features,  # replaced below
         )
         state.masks = self.head.region_masks(state.regions.transpose(0, 1), mask_features)
-        for i in range(self.cfg.image_layers):
-            x = self._attend_image(i, state, state.regions, state.masks)
+        for i in range(cfg.image_layers):
+            masks = self._grid_masks(state) if cfg.grid_regions and i == 0 else state.masks
+            x = self._attend_image(i, state, state.regions, masks)
             x = self._attend_regions(i, x)
             state.regions = self.feed_forward[i](x)
             self._read_instances(state)
-        if self.cfg.region_appearance:
+        if cfg.region_appearance:
             state.regions = state.regions + self._describe_regions(state)
         return state
+
+    def _grid_masks(self, state: RegionState) -> Tensor:
+        """Where regions look first: their own cell of the grid and its neighbours, as logits
+        (B, Q, h, w) of the coarsest memory."""
+        size = state.sizes[0]
+        away = self.start_boxes[:, None, :2] - pixel_centres(*size, self.start_boxes)[None]
+        near = (away.abs().amax(-1) < 1.0 / self.cfg.minimap_side).unflatten(1, size)
+        return (near.to(state.regions.dtype) * 2 - 1).expand(state.regions.shape[1], -1, -1, -1)
 
     def _read_instances(self, state: RegionState) -> None:
         regions = state.regions.transpose(0, 1)
         state.masks = self.head.region_masks(regions, state.mask_features)
         if self.instance is not None:
             regions = self.head.norm(regions)
-            state.boxes = self.instance.boxes(regions)
+            state.boxes = self.instance.boxes(regions, self.start_boxes)
             state.objectness = self.instance.objectness(regions)[..., 0]
             state.layers.append((state.masks, state.boxes, state.objectness))
 

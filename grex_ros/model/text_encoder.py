@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import BertConfig, BertModel, BertTokenizerFast  # type: ignore[attr-defined]
 
 from .config import RelaConfig
 
@@ -24,7 +24,7 @@ def build_text_encoder(cfg: RelaConfig) -> BertModel:
             num_attention_heads=cfg.text_heads,
             intermediate_size=cfg.text_ffn,
             max_position_embeddings=cfg.text_positions,
-            attn_implementation="sdpa",
+            attn_implementation="sdpa",  # type: ignore[call-arg]
         ),
         add_pooling_layer=False,
     )

@@ -84,7 +84,7 @@ class TrainingPictures(Dataset[Sample]):
         return round(record.height * scale), round(record.width * scale)
 
     def _annotated(self, record: Record, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Masks (K, H/4, W/4) uint8 of the padded picture, averaged over each cell; boxes (K, 4)."""
+        """Masks (K, H/4, W/4) uint8 of the padded picture, each cell averaged; boxes (K, 4)."""
         padded = (height + -height % STRIDE, width + -width % STRIDE)
         masks, boxes = [], []
         for instance in record.instances:
