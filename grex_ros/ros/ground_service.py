@@ -16,7 +16,7 @@ from std_msgs.msg import Header
 
 from grex_ros.grounding.objects import Grounding, Status
 from grex_ros.msg import Grounding as GroundingMessage
-from grex_ros.ros import parameters
+from grex_ros.ros import parameters, qos
 from grex_ros.ros.answering import Answerer, ReceivedImage, is_fresh
 from grex_ros.ros.commands import CommandInForce
 from grex_ros.ros.messages import Answer, ReceivedCommand, grounding_message
@@ -56,7 +56,11 @@ class GroundService:
         )  # a call that waits keeps no other callback from running
         self._clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._service = node.create_service(
-            Ground, "~/ground", self._on_ground, callback_group=self._group
+            Ground,
+            "~/ground",
+            self._on_ground,
+            qos_profile=qos.calls(),
+            callback_group=self._group,
         )
 
     def open(self, worker: Worker[ReceivedImage], answerer: Answerer, topic: str) -> None:

@@ -68,7 +68,6 @@ class GrexNode(LifecycleNode):
     ) -> None:
         super().__init__("grex", **options)
         self._load_grounder = grounder_factory
-        parameters.declare(self, lambda: self.state == "unconfigured")
         self._commands = CommandInForce()
         self._diagnostics = Diagnostics(
             "grex: grounding", hardware_id=self.get_fully_qualified_name()
@@ -79,6 +78,10 @@ class GrexNode(LifecycleNode):
         self._images: Subscription[Any] | None = None
         self._worker: Worker[ReceivedImage] | None = None
         self._newest: ReceivedImage | None = None
+        self._service = GroundService(
+            self, self._commands, lambda: self._newest, self._diagnostics.answered
+        )
+        parameters.declare(self, lambda: self.state == "unconfigured")
 
         topic = self.resolve_topic_name("command")
         self._command_subscription = self.create_subscription(
@@ -90,13 +93,9 @@ class GrexNode(LifecycleNode):
             qos_overriding_options=qos.overrides(),
         )
         self._current_command = self.create_publisher(String, "~/current_command", qos.latched())
-        self._service = GroundService(
-            self, self._commands, lambda: self._newest, self._diagnostics.answered
-        )
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        steady = Clock(
-            clock_type=ClockType.STEADY_TIME
-        )  # goes on where simulated time stands still
+        # Goes on where simulated time stands still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics_timer = self.create_timer(1.0, self._publish_diagnostics, clock=steady)
         if parameters.read(self).autostart:
             self._autostart_timer = self.create_timer(0.0, self._autostart, clock=steady)
@@ -248,7 +247,7 @@ class GrexNode(LifecycleNode):
         )
         shown = repr(message.data[:80])
         if command.error:
-            self.get_logger().warn(f"Command {command.id} {shown} is refused: {command.error}")
+            self.get_logger().warning(f"Command {command.id} {shown} is refused: {command.error}")
         else:
             self.get_logger().info(f"Command {command.id}: {shown}")
         # In latched mode the next frame brings the answer; in once mode a fresh frame need not be
@@ -287,7 +286,7 @@ class GrexNode(LifecycleNode):
         self._diagnostics.answered(answer)
         publishers.publish(answer, image, settings.target_threshold)
         if answerer.clock_note:
-            self.get_logger().warn(answerer.clock_note, throttle_duration_sec=60.0)
+            self.get_logger().warning(answerer.clock_note, throttle_duration_sec=60.0)
 
     def _min_period(self) -> float:
         rate = parameters.read(self).max_rate
@@ -303,7 +302,7 @@ class GrexNode(LifecycleNode):
             self._diagnostics.failed(sentence)
 
     def _warn(self, sentence: str) -> None:
-        self.get_logger().warn(sentence)
+        self.get_logger().warning(sentence)
 
     def _now(self) -> int:
         return int(self.get_clock().now().nanoseconds)

@@ -111,7 +111,11 @@ class Settings:
     )
 
 
-FIELDS = {item.name: item for item in dataclasses.fields(Settings)}
+_KINDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
+FIELDS: dict[str, dataclasses.Field[Any]] = {
+    item.name: item for item in dataclasses.fields(Settings)
+}
+DEFAULTS: dict[str, Any] = dataclasses.asdict(Settings())
 
 
 def descriptor(name: str) -> ParameterDescriptor:
@@ -141,10 +145,13 @@ def descriptor(name: str) -> ParameterDescriptor:
 
 
 def problem(name: str, value: Any) -> str:
-    """Why ``value`` cannot be the parameter's, as a sentence; empty if it can. Types are rclpy's to
-    check.
+    """Why ``value`` cannot be the parameter's, as a sentence; empty if it can.
+
+    A whole number may stand for a float.
     """
-    about = FIELDS[name].metadata
+    about, kind = FIELDS[name].metadata, type(DEFAULTS[name])
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        return f"{name} must be {_KINDS[kind]}, not {value!r}."
     if about["choices"] and not re.fullmatch(about["choices"], str(value)):
         return f"{name} must be {about['constraints']}, not {value!r}."
     if about["bounds"]:
@@ -170,9 +177,8 @@ def declare(node: Node, is_unconfigured: Callable[[], bool]) -> None:
             if FIELDS[parameter.name].metadata["when"] == "unconfigured" and not is_unconfigured():
                 reason = (
                     f"{parameter.name} changes only while the node is unconfigured, because the"
-                    " model is loaded with"
-                    f" it; first run: ros2 lifecycle set {node.get_fully_qualified_name()}"
-                    " deactivate, then cleanup."
+                    " model is loaded with it; first run: ros2 lifecycle set"
+                    f" {node.get_fully_qualified_name()} deactivate, then cleanup."
                 )
                 return SetParametersResult(successful=False, reason=reason)
             if reason := problem(parameter.name, parameter.value):
@@ -194,8 +200,6 @@ def _declare_from_integer(node: Node, name: str) -> None:
     node.declare_parameter(name, None, ParameterDescriptor(dynamic_typing=True))
     value = node.get_parameter(name).value
     node.undeclare_parameter(name)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidParameterTypeException(Parameter(name, value=value), "DOUBLE")
     node.declare_parameter(name, float(value), descriptor(name), ignore_override=True)
 
 

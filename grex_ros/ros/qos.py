@@ -45,6 +45,11 @@ def answers() -> QoSProfile:
     )
 
 
+def calls() -> QoSProfile:
+    """As ROS has services, with room for every call that the worker takes at once, and more."""
+    return QoSProfile(depth=100)
+
+
 def latched() -> QoSProfile:
     """The last value, for those who come later too."""
     return QoSProfile(

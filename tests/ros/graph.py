@@ -1,4 +1,4 @@
-"""The real node and a peer that shows it images and says commands, each with an executor of its own."""
+"""The real node, and a peer that shows it images and says commands; each has its own executor."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from grex_ros.msg import Grounding as GroundingMessage
+from grex_ros.srv import Ground
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -18,10 +20,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
 
-from grex_ros.msg import Grounding as GroundingMessage
 from grex_ros.ros.conversions import to_image
 from grex_ros.ros.node import GrexNode, GrounderFactory
-from grex_ros.srv import Ground
 from tests.ros.color_grounder import color_grounder
 
 TIMEOUT = 15.0
@@ -87,7 +87,9 @@ class Peer:
         self._images = self.node.create_publisher(Image, "image", reliable)
         self._compressed = self.node.create_publisher(CompressedImage, "image/compressed", reliable)
         self._commands = self.node.create_publisher(String, "command", reliable)
-        self.client = self.node.create_client(Ground, "grex/ground")
+        self.client = self.node.create_client(
+            Ground, "grex/ground", qos_profile=QoSProfile(depth=100)
+        )
         self.answers = self.listen(GroundingMessage, "grex/grounding")
         self._frames = itertools.count(1)
 
@@ -219,6 +221,11 @@ class Graph:
     def command_id(self) -> str:
         command = self.node._commands.current
         return command.id if command else ""
+
+    def change(self, transition: str) -> Any:
+        """Trigger a transition in the executor's thread, where a lifecycle manager's calls run."""
+        trigger = getattr(self.node, f"trigger_{transition}")
+        return result(self.node.executor.create_task(trigger))
 
     def set(self, **parameters: Any) -> list[Any]:
         """Set parameters; returns rclpy's results."""

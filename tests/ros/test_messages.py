@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from grex_ros.msg import Grounding as GroundingMessage
 from std_msgs.msg import Header
 
 from grex_ros.grounding.command import Command
 from grex_ros.grounding.objects import GroundedObject, Grounding, Status
-from grex_ros.msg import Grounding as GroundingMessage
 from grex_ros.ros.conversions import to_rgb
 from grex_ros.ros.messages import (
     Answer,
