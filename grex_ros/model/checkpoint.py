@@ -55,6 +55,7 @@ def save_checkpoint(
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     save_file(tensors, part, {**info, **(metadata or {})})
+    part.chmod(0o644)  # whoever runs the node may read it
     part.replace(path)
 
 
