@@ -7,6 +7,7 @@ import functools
 
 import numpy as np
 
+from grex_ros.scenes.household import household_shapes
 from grex_ros.scenes.shapes import Rgb, Shape, procedural_shapes
 
 # hue in degrees (low, high), saturation (low, high), value (low, high); the gaps between
@@ -35,6 +36,8 @@ NATURAL_COLORS: dict[str, tuple[str, ...]] = {
     "spoon": ("gray", "gray", "red", "green", "blue", "yellow", "white", "black", "brown"),
     "fork": ("gray", "gray", "red", "green", "blue", "yellow", "white", "black"),
     "knife": ("red", "green", "blue", "yellow", "white", "black", "brown"),
+    "loaf": ("brown",),
+    "cutting board": ("brown",),
     "glass": ("red", "green", "blue", "yellow", "purple", "pink"),
 }
 # natural greens and reds are not the ones of paint
@@ -53,18 +56,21 @@ _NATURAL_PAINT: dict[tuple[str, str], tuple[Rgb, Rgb]] = {
 
 @functools.cache
 def shapes() -> dict[str, Shape]:
-    """Every shape by name, in a fixed order."""
-    return {shape.name: shape for shape in procedural_shapes()}
+    """Every shape by name, procedural ones first, in a fixed order."""
+    return {shape.name: shape for shape in [*procedural_shapes(), *household_shapes()]}
 
 
 @functools.cache
-def shapes_of(kind: str, meshes: bool = False) -> tuple[str, ...]:
-    """Names of the shapes of a kind; with `meshes` the imported household models too."""
-    del meshes
-    return tuple(name for name, shape in shapes().items() if shape.kind == kind)
+def shapes_of(kind: str, household: bool = False) -> tuple[str, ...]:
+    """Names of the procedural or of the imported household shapes of a kind."""
+    own = (s for s in shapes().values() if s.kind == kind)
+    return tuple(s.name for s in own if s.name.startswith("household_") == household)
 
 
 KINDS: tuple[str, ...] = tuple(dict.fromkeys(shape.kind for shape in shapes().values()))
+# the kinds that scenes without imported models are made of
+PROCEDURAL_KINDS = tuple(kind for kind in KINDS if shapes_of(kind))
+HOUSEHOLD_KINDS = tuple(kind for kind in KINDS if shapes_of(kind, household=True))
 
 
 def colors_of(kind: str) -> tuple[str, ...]:

@@ -208,7 +208,6 @@ class SceneRenderer:
         flags, names = self._scene.flags, self._mujoco.mjtRndFlag
         flags[:] = 0
         flags[names.mjRND_SHADOW] = shadow
-        flags[names.mjRND_CULL_FACE] = 1
         flags[names.mjRND_SEGMENT] = flags[names.mjRND_IDCOLOR] = segment
 
     def _draw(
@@ -301,7 +300,7 @@ def _build_model(mujoco: Any, shadow_size: int, samples: int) -> tuple[Any, dict
             asset.userfacetexcoord = mesh.faces.ravel()
     visual = spec.visual
     visual.quality.shadowsize, visual.quality.offsamples = shadow_size, samples
-    getattr(visual, "global_").offwidth, getattr(visual, "global_").offheight = 640, 480
+    visual.global_.offwidth, visual.global_.offheight = 640, 480
     visual.map.shadowclip = _SHADOW_REACH
     spec.stat.extent, spec.stat.center = 1.0, (0.0, 0.0, 0.0)
     model = spec.compile()

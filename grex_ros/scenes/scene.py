@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from grex_ros.scenes.meshes import rotation
 from grex_ros.scenes.objects import (
     COLORS,
-    KINDS,
+    HOUSEHOLD_KINDS,
+    PROCEDURAL_KINDS,
     SIZES,
     colors_of,
     sample_paints,
@@ -188,15 +189,17 @@ class _Wish:
 
 def _sample_wishes(rng: np.random.Generator, count: tuple[int, int], meshes: bool) -> list[_Wish]:
     # few kinds and colours a scene, so that "all red cups" has something to choose from
-    kinds = rng.choice(KINDS, size=rng.integers(2, 5), replace=False)
+    kinds = rng.choice(PROCEDURAL_KINDS, size=rng.integers(2, 5), replace=False)
     colors = rng.choice(list(COLORS), size=rng.integers(2, 5), replace=False)
     sizes = rng.choice(list(SIZES), size=rng.integers(1, 4), replace=False)
+    imported = rng.choice(HOUSEHOLD_KINDS, size=2, replace=False) if meshes else []
     wishes = []
     for _ in range(int(rng.integers(count[0], count[1] + 1))):
-        kind = str(rng.choice(kinds if rng.random() < 0.8 else KINDS))
-        from_mesh = meshes and rng.random() < 0.25
-        shape = shapes()[str(rng.choice(shapes_of(kind, from_mesh)))]
-        own = colors_of(kind)
+        household = meshes and rng.random() < 0.25
+        favourites, others = (imported, HOUSEHOLD_KINDS) if household else (kinds, PROCEDURAL_KINDS)
+        kind = str(rng.choice(favourites if rng.random() < 0.8 else others))
+        shape = shapes()[str(rng.choice(shapes_of(kind, household)))]
+        own = colors_of(kind) if shape.color == "free" else (shape.color,)
         liked = [c for c in own if c in colors]
         color = str(rng.choice(liked if liked and rng.random() < 0.85 else own))
         size = str(rng.choice(sizes if rng.random() < 0.85 else list(SIZES)))
