@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from grex_ros.model.proposals import Proposals
 from grex_ros.model.region_decoder import RegionState, RelaOutput
 
 from .matcher import box_corners, generalized_iou, match
@@ -19,6 +20,9 @@ CLASS_WEIGHT = (0.9, 1.1)  # of background and target, as in the official loss
 class LossWeights:
     """Weight of every term of the loss."""
 
+    heat: float = 1.0
+    cell_box: float = 5.0
+    cell_giou: float = 2.0
     objectness: float = 1.0
     box: float = 5.0
     giou: float = 2.0
@@ -75,13 +79,53 @@ def instance_losses(
     return losses, matches
 
 
+def proposal_losses(found: Proposals, truth: list[PictureTruth]) -> dict[str, Tensor]:
+    """Losses of the map of object centres: focal loss with a Gaussian slope around each centre
+    (CenterNet), and the boxes of the cells in which centres lie."""
+    _, h, w = found.heat.shape
+    peaks = torch.zeros_like(found.heat, dtype=torch.float32)
+    y = torch.arange(h, device=peaks.device)
+    x = torch.arange(w, device=peaks.device)
+    cells, boxes = [], []
+    for i, t in enumerate(truth):
+        size = t.boxes.new_tensor((w, h))
+        centre = (t.boxes[:, :2] * size).long().clamp(min=0)
+        centre = torch.minimum(centre, centre.new_tensor((w - 1, h - 1)))
+        spread = (t.boxes[:, 2:] * size / 6).clamp(min=0.5)
+        gauss = torch.exp(
+            -((x - centre[:, :1]) ** 2 / (2 * spread[:, :1] ** 2))[:, None, :]
+            - ((y - centre[:, 1:]) ** 2 / (2 * spread[:, 1:] ** 2))[:, :, None]
+        )
+        peaks[i] = gauss.amax(0)
+        cells.append(torch.stack((torch.full_like(centre[:, 0], i), centre[:, 1], centre[:, 0])))
+        boxes.append(t.boxes)
+    total = max(sum(map(len, boxes)), 1)
+    picture, row, column = torch.cat(cells, 1)
+    heat = found.heat.float()
+    p = heat.sigmoid()
+    hit = torch.zeros_like(peaks)
+    hit[picture, row, column] = 1
+    positive = -F.logsigmoid(heat) * (1 - p) ** 2 * hit
+    negative = -F.logsigmoid(-heat) * p**2 * (1 - peaks) ** 4 * (1 - hit)
+    guess, true = found.cell_boxes[picture, row, column].float(), torch.cat(boxes)
+    giou = generalized_iou(box_corners(guess), box_corners(true))
+    return {
+        "heat": (positive + negative).sum() / total,
+        "cell_box": (guess - true).abs().sum() / total,
+        "cell_giou": (1 - giou).sum() / total,
+    }
+
+
 def language_losses(
     out: RelaOutput,
     truth: list[PictureTruth],
     matches: list[tuple[Tensor, Tensor]],
     minimap_side: int,
 ) -> dict[str, Tensor]:
-    """Losses of B expressions, picture by picture in the order of ``truth``."""
+    """Losses of B expressions, picture by picture in the order of ``truth``.
+
+    ``minimap_side`` 0: regions are no cells of a grid, so the minimap says which region is meant.
+    """
     labels = torch.zeros_like(out.layer_targets[-1], dtype=torch.float32)  # (B, Q)
     unions, row = [], 0
     for t, (regions, objects) in zip(truth, matches, strict=True):
@@ -95,6 +139,7 @@ def language_losses(
     objects_each = sum(len(t.boxes) * len(t.meant) for t in truth)
     weight = union.new_tensor(CLASS_WEIGHT)
 
+    cells = minimap_truth(union, minimap_side) if minimap_side else labels.long()
     losses = {
         "target": sum(
             (_bce(logits.float(), labels).sum() / max(objects_each, 1))
@@ -103,7 +148,7 @@ def language_losses(
         "mask": F.cross_entropy(out.target_mask.float(), (union > 0.5).long(), weight),
         "no_target": F.cross_entropy(out.no_target.float(), empty.long(), weight),
         "minimap": F.cross_entropy(
-            out.minimap.float().transpose(1, 2), minimap_truth(union, minimap_side), weight
+            out.minimap.float().transpose(1, 2), cells, weight
         ),
     }
     some = ~empty

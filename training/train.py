@@ -39,6 +39,7 @@ from training.criterion import (
     PictureTruth,
     instance_losses,
     language_losses,
+    proposal_losses,
     weighted_sum,
 )
 from training.dataset.grefcoco import load_grefcoco
@@ -104,7 +105,11 @@ class TrainingStep(nn.Module):
         state = self.model.encode_image(images)
         losses, matches = instance_losses(state, truth)
         out = self.model.ground(state.repeat([len(t.meant) for t in truth]), words, mask)
-        losses |= language_losses(out, truth, matches, self.model.cfg.minimap_side)
+        cfg = self.model.cfg
+        side = 0 if cfg.region_proposals else cfg.minimap_side
+        losses |= language_losses(out, truth, matches, side)
+        if state.proposals is not None:
+            losses |= proposal_losses(state.proposals, truth)
         return weighted_sum(losses, self.loss), {k: v.detach() for k, v in losses.items()}
 
 

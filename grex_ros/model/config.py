@@ -56,7 +56,7 @@ class RelaConfig:
     words_in_every_layer: bool = False  # region-word attention in all layers that see words
     word_padding_mask: bool = False
     text_adapter_layers: int = 0
-    grid_regions: bool = False  # region r starts at cell r of the minimap, in sight and in box
+    region_proposals: bool = False  # regions start at peaks of a map of object centres
     region_appearance: bool = False  # add each region's mask-pooled features and its box
     instance_heads: bool = False  # target score, box and own mask of every region
     count_classes: int = 0  # 0, 1, ... count_classes - 1 or more
@@ -74,10 +74,9 @@ class RelaConfig:
             raise ValueError("image_layers needs a backbone that takes no language")
         if self.image_layers >= self.decoder_layers:
             raise ValueError("at least one decoder layer must see the words")
-        if self.grid_regions and not self.image_layers:
-            raise ValueError("grid_regions needs image_layers")
-        if self.region_appearance and not (self.instance_heads and self.image_layers):
-            raise ValueError("region_appearance needs instance_heads and image_layers")
+        for name in ("region_proposals", "region_appearance"):
+            if getattr(self, name) and not (self.instance_heads and self.image_layers):
+                raise ValueError(f"{name} needs instance_heads and image_layers")
 
     @property
     def minimap_side(self) -> int:
@@ -142,15 +141,15 @@ PRESETS: dict[str, RelaConfig] = {
         mask_dim=64,
         hidden_dim=192,
         heads=8,
-        decoder_layers=6,
+        decoder_layers=5,
         decoder_ffn=512,
         regions=36,
         language_weight=1.0,
-        image_layers=3,
+        image_layers=2,
         words_in_every_layer=True,
         word_padding_mask=True,
         text_adapter_layers=1,
-        grid_regions=True,
+        region_proposals=True,
         region_appearance=True,
         instance_heads=True,
         count_classes=6,

@@ -75,12 +75,13 @@ class InstanceHeads(nn.Module):
         for name in ("objectness.bias", "target.layers.1.bias"):
             nn.init.constant_(self.get_parameter(name), -2.0)  # most regions hold no object
 
-    def boxes(self, regions: Tensor, start: Tensor) -> Tensor:
+    def boxes(self, regions: Tensor, start: Tensor | None) -> Tensor:
         """(B, Q, C) -> (B, Q, 4): centre x, y, width, height, each 0..1 of the padded image.
 
-        ``start`` (Q, 4) are the boxes, in the same form, that the head's output moves.
+        ``start`` are the boxes so far, in the same form, which the head's output moves.
         """
-        return (self.box(regions) + start.logit()).sigmoid()
+        moved = self.box(regions)
+        return (moved if start is None else moved + start.logit(eps=1e-4)).sigmoid()
 
 
 class RelevanceNoTarget(nn.Module):

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from .config import RelaConfig
 from .heads import InstanceHeads, MaskHead, RelevanceNoTarget
-from .pixel_decoder import pixel_centres, sine_position
+from .pixel_decoder import sine_position
+from .proposals import Proposals, RegionProposals, box_waves, outside_box
 
-BOX_START = 0.15  # width and height, of the image, of a region's box before training
+OUTSIDE = 8.0  # logits that a mask loses half a box away from its box
 
 
 @dataclass
@@ -26,9 +27,11 @@ class RegionState:
     sizes: list[tuple[int, int]]
     mask_features: Tensor  # (B, M, H/4, W/4)
     regions: Tensor  # (Q, B, C)
+    region_position: Tensor  # (Q, B, C), or (Q, 1, C) for learned queries
     masks: Tensor  # (B, Q, H/4, W/4) logits
     boxes: Tensor | None = None  # (B, Q, 4)
     objectness: Tensor | None = None  # (B, Q) logits
+    proposals: Proposals | None = None
     layers: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
 
@@ -36,9 +39,11 @@ class RegionState:
         """The state for ``counts[i]`` expressions of picture i, picture by picture. What only the
         pictures need (memories, mask features) is shared, not copied."""
         each = torch.tensor(counts, device=self.regions.device)
-        return replace(
-            self, regions=self.regions.repeat_interleave(each, 1), counts=counts, layers=[]
-        )
+        regions = self.regions.repeat_interleave(each, 1)
+        position = self.region_position
+        if position.shape[1] > 1 or self.regions.shape[1] == 1:
+            position = position.repeat_interleave(each, 1)
+        return replace(self, regions=regions, region_position=position, counts=counts, layers=[])
 
 
 @dataclass
@@ -105,14 +110,16 @@ class RegionDecoder(nn.Module):
     no image: a further expression then costs no pass over the pixels.
     """
 
-    start_boxes: Tensor
-
     def __init__(self, cfg: RelaConfig) -> None:
         super().__init__()
         self.cfg = cfg
         dim, n = cfg.hidden_dim, cfg.decoder_layers
-        self.query_feat = nn.Embedding(cfg.regions, dim)
-        self.query_embed = nn.Embedding(cfg.regions, dim)
+        if cfg.region_proposals:
+            self.proposals = RegionProposals(cfg)
+            self.box_position = nn.Linear(dim, dim)
+        else:
+            self.query_feat = nn.Embedding(cfg.regions, dim)
+            self.query_embed = nn.Embedding(cfg.regions, dim)
         self.level_embed = nn.Embedding(3, dim)
         image_layers = cfg.image_layers or n
         self.region_image = nn.ModuleList(Attention(dim, cfg.heads) for _ in range(image_layers))
@@ -129,18 +136,10 @@ class RegionDecoder(nn.Module):
         # Official gate: sigmoid(word_gate) * language_weight.
         self.word_gate = None if cfg.words_in_every_layer else nn.Parameter(torch.zeros(()))
         self.instance = InstanceHeads(cfg) if cfg.instance_heads else None
-        side = cfg.minimap_side
-        start = torch.full((cfg.regions, 4), 0.5)
-        if cfg.grid_regions:
-            start = torch.full((cfg.regions, 4), BOX_START)
-            start[:, :2] = pixel_centres(side, side, start)
-            position = sine_position(side, side, dim, start)
-            self.query_embed.weight.data.copy_(position)
-        self.register_buffer("start_boxes", start, persistent=False)
         self.relevance = RelevanceNoTarget(cfg) if cfg.relevance_no_target else None
         if cfg.region_appearance:
             self.appearance = nn.Linear(cfg.mask_dim, dim)
-            self.geometry = nn.Linear(dim + 4, dim)
+            self.geometry = nn.Linear(dim, dim)
 
     # --- the picture ----------------------------------------------------------------------
 
@@ -157,34 +156,42 @@ class RegionDecoder(nn.Module):
             positions=[sine_position(m.shape[2], m.shape[3], dim, m)[:, None] for m in memories],
             sizes=[(m.shape[2], m.shape[3]) for m in memories],
             mask_features=mask_features,
-            regions=self.query_feat.weight[:, None].expand(-1, batch, -1),
-            masks=mask_features,  # replaced below
+            regions=mask_features,  # these three are set below
+            region_position=mask_features,
+            masks=mask_features,
         )
-        state.masks = self.head.region_masks(state.regions.transpose(0, 1), mask_features)
+        if cfg.region_proposals:
+            found = state.proposals = self.proposals(memories[2])
+            state.regions = found.content.transpose(0, 1)
+            state.boxes = found.boxes.detach()
+            waves = box_waves(state.boxes.transpose(0, 1), dim)
+            state.region_position = self.box_position(waves)
+        else:
+            state.regions = self.query_feat.weight[:, None].expand(-1, batch, -1)
+            state.region_position = self.query_embed.weight[:, None]
+        state.masks = self._region_masks(state)
         for i in range(cfg.image_layers):
-            masks = self._grid_masks(state) if cfg.grid_regions and i == 0 else state.masks
-            x = self._attend_image(i, state, state.regions, masks)
-            x = self._attend_regions(i, x)
+            x = self._attend_image(i, state, state.regions, state.masks)
+            x = self._attend_regions(i, x, state.region_position)
             state.regions = self.feed_forward[i](x)
             self._read_instances(state)
         if cfg.region_appearance:
             state.regions = state.regions + self._describe_regions(state)
         return state
 
-    def _grid_masks(self, state: RegionState) -> Tensor:
-        """Where regions look first: their own cell of the grid and its neighbours, as logits
-        (B, Q, h, w) of the coarsest memory."""
-        size = state.sizes[0]
-        away = self.start_boxes[:, None, :2] - pixel_centres(*size, self.start_boxes)[None]
-        near = (away.abs().amax(-1) < 1.0 / self.cfg.minimap_side).unflatten(1, size)
-        return (near.to(state.regions.dtype) * 2 - 1).expand(state.regions.shape[1], -1, -1, -1)
+    def _region_masks(self, state: RegionState) -> Tensor:
+        """Mask logits (B, Q, H/4, W/4); a region that has a box keeps its mask near it."""
+        masks = self.head.region_masks(state.regions.transpose(0, 1), state.mask_features)
+        if state.boxes is None:
+            return masks
+        return masks - OUTSIDE * outside_box(state.boxes.detach(), *masks.shape[-2:])
 
     def _read_instances(self, state: RegionState) -> None:
-        regions = state.regions.transpose(0, 1)
-        state.masks = self.head.region_masks(regions, state.mask_features)
         if self.instance is not None:
-            regions = self.head.norm(regions)
-            state.boxes = self.instance.boxes(regions, self.start_boxes)
+            regions = self.head.norm(state.regions.transpose(0, 1))
+            start = None if state.boxes is None else state.boxes.detach()
+            state.boxes = self.instance.boxes(regions, start)
+            state.masks = self._region_masks(state)
             state.objectness = self.instance.objectness(regions)[..., 0]
             state.layers.append((state.masks, state.boxes, state.objectness))
 
@@ -194,12 +201,8 @@ class RegionDecoder(nn.Module):
         weight = state.masks.detach().sigmoid().flatten(2)
         weight = weight / (weight.sum(-1, keepdim=True) + 1.0)
         pooled = torch.einsum("bqn,bcn->qbc", weight, state.mask_features.flatten(2))
-        box = state.boxes.detach().transpose(0, 1)
-        half = self.cfg.hidden_dim // 4
-        frequency = 2.0 ** torch.arange(half // 2, device=box.device) * torch.pi / 8
-        angle = (box[..., None] * frequency.to(box.dtype)).flatten(2)
-        geometry = torch.cat((box, angle.sin(), angle.cos()), -1)
-        return self.appearance(pooled) + self.geometry(geometry)
+        waves = box_waves(state.boxes.detach().transpose(0, 1), self.cfg.hidden_dim)
+        return self.appearance(pooled) + self.geometry(waves)
 
     # --- the words ------------------------------------------------------------------------
 
@@ -218,7 +221,7 @@ class RegionDecoder(nn.Module):
                 x = self._attend_image(i, state, x, masks)
             if i - cfg.image_layers < len(self.region_word):
                 x = self._attend_words(i - cfg.image_layers, x, sequence, padding)
-            x = self._attend_regions(i, x)
+            x = self._attend_regions(i, x, state.region_position)
             x = self.feed_forward[i](x)
             if not cfg.image_layers:
                 masks = self.head.region_masks(x.transpose(0, 1), state.mask_features)
@@ -243,11 +246,11 @@ class RegionDecoder(nn.Module):
     # --- the three attentions -------------------------------------------------------------
 
     def _attend_image(self, i: int, state: RegionState, x: Tensor, masks: Tensor) -> Tensor:
-        level = i % 3
+        level = (i - self.cfg.image_layers) % 3  # the finest level comes last before the words
         blocked = self.blocked(masks, state.sizes[level])
         memory = state.memories[level]
         key = memory + state.positions[level]
-        return self.region_image[i](x, key, memory, self._query_position(), mask=blocked)
+        return self.region_image[i](x, key, memory, state.region_position, mask=blocked)
 
     def blocked(self, masks: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, Q, H, W) -> (B*heads, Q, h*w): True where a region may not look, which is outside
@@ -265,9 +268,5 @@ class RegionDecoder(nn.Module):
             return out
         return x + self.cfg.language_weight * self.word_gate.sigmoid() * out
 
-    def _attend_regions(self, i: int, x: Tensor) -> Tensor:
-        key = x + self._query_position()
-        return self.region_region[i](x, key, x, self._query_position())
-
-    def _query_position(self) -> Tensor:
-        return self.query_embed.weight[:, None]
+    def _attend_regions(self, i: int, x: Tensor, position: Tensor) -> Tensor:
+        return self.region_region[i](x, x + position, x, position)

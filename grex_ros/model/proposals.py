@@ -1,0 +1,80 @@
+"""Regions that start where the image shows an object, instead of from learned queries.
+
+Every cell of the stride-8 memory says whether an object's centre lies in it and how large the
+object is (as CenterNet does); the best peaks become the regions. Convolution-like dense training
+finds objects after hundreds of steps where learned queries need many thousands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import RelaConfig
+from .heads import MLP
+from .pixel_decoder import pixel_centres
+
+BOX_START = 0.15  # width and height, of the image, of a box before training
+
+
+@dataclass
+class Proposals:
+    """What the cells say, and the regions chosen from them."""
+
+    heat: Tensor  # (B, h, w) logits: an object's centre is in this cell
+    cell_boxes: Tensor  # (B, h, w, 4) centre x, y, width, height in 0..1
+    content: Tensor  # (B, Q, C)
+    boxes: Tensor  # (B, Q, 4)
+
+
+class RegionProposals(nn.Module):
+    """Picks ``cfg.regions`` peaks of a map of object centres."""
+
+    def __init__(self, cfg: RelaConfig) -> None:
+        super().__init__()
+        dim = cfg.hidden_dim
+        self.regions = cfg.regions
+        self.norm = nn.LayerNorm(dim)
+        self.heat = MLP(dim, dim, 1, 2)
+        self.box = MLP(dim, dim, 4, 2)
+        self.content = nn.Linear(dim, dim)
+        for name in ("box.layers.1.weight", "box.layers.1.bias"):
+            nn.init.zeros_(self.get_parameter(name))
+        nn.init.constant_(self.get_parameter("heat.layers.1.bias"), -3.0)  # few cells are centres
+
+    def forward(self, memory: Tensor) -> Proposals:
+        """``memory`` (B, C, h, w)."""
+        b, _, h, w = memory.shape
+        cells = self.norm(memory.permute(0, 2, 3, 1))
+        heat = self.heat(cells)[..., 0]
+        start = memory.new_full((h, w, 4), BOX_START)
+        start[..., :2] = pixel_centres(h, w, memory).view(h, w, 2)
+        boxes = (self.box(cells) + start.logit()).sigmoid()
+        peak = F.max_pool2d(heat, 3, 1, 1) == heat
+        score = heat.detach().masked_fill(~peak, -torch.inf).flatten(1)
+        if score.shape[1] < self.regions:  # a tiny picture: some regions stand twice
+            score = F.pad(score, (0, self.regions - score.shape[1]), value=-torch.inf)
+        best = score.topk(self.regions).indices.clamp(max=h * w - 1)[..., None]
+        content = self.content(cells.flatten(1, 2)).gather(1, best.expand(-1, -1, cells.shape[-1]))
+        chosen = boxes.flatten(1, 2).gather(1, best.expand(-1, -1, 4))
+        return Proposals(heat, boxes, content, chosen)
+
+
+def box_waves(boxes: Tensor, dim: int) -> Tensor:
+    """(..., 4) boxes in 0..1 -> (..., dim) sines and cosines, dim / 8 frequencies a number."""
+    frequency = 2.0 ** torch.linspace(0, 6, dim // 8, device=boxes.device) * torch.pi / 2
+    angle = (boxes[..., None] * frequency.to(boxes.dtype)).flatten(-2)
+    return torch.cat((angle.sin(), angle.cos()), -1)
+
+
+def outside_box(boxes: Tensor, height: int, width: int) -> Tensor:
+    """How far each cell is beyond each box: (B, Q, 4) -> (B, Q, height, width); 0 inside the box
+    widened by a fifth, 1 where the distance from the centre is half a box more."""
+    centres = pixel_centres(height, width, boxes)
+    half = (boxes[..., 2:] / 2).clamp(min=0.5 / width)
+    x = (centres.view(height, width, 2)[0, :, 0] - boxes[..., 0, None]).abs() / half[..., 0, None]
+    y = (centres.view(height, width, 2)[:, 0, 1] - boxes[..., 1, None]).abs() / half[..., 1, None]
+    return F.relu(torch.maximum(x[..., None, :], y[..., :, None]) - 1.2)
