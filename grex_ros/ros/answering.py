@@ -105,6 +105,7 @@ class Answerer:
         begin = time.perf_counter()
         age, self.clock_note = image_age(image, self._now())
         size = image_size(image.message)
+        out_of_memory = False
         expression = command.meaning.expression if command and command.meaning else ""
 
         def without_objects(status: Status, message: str) -> Grounding:
@@ -129,10 +130,12 @@ class Answerer:
             except ImageError as error:
                 grounding = without_objects(Status.INVALID_IMAGE, str(error))
             except Exception as error:  # an answer with a status is always better than none
-                grounding = without_objects(Status.ERROR, self._failure(error, size))
-            if grounding.status is Status.ERROR:
                 self._encoded = None
-                free_memory()  # here, where no traceback holds the tensors any more
+                out_of_memory = _is_out_of_memory(error)
+                grounding = without_objects(Status.ERROR, _failure(error, size))
+                self._report(grounding.status_message)
+        if out_of_memory:
+            free_memory()  # here, where no traceback holds the tensors any more
         latency = time.perf_counter() - begin
         return Answer(image.message.header, command, grounding, age, latency, self._grounder.name)
 
@@ -162,17 +165,12 @@ class Answerer:
             raise FloatingPointError("the model's output is not a number")
         return grounding
 
-    def _failure(self, error: Exception, size: tuple[int, int]) -> str:
-        if _is_out_of_memory(error):
-            sentence = (
-                f"Out of memory while grounding an image of {size[1]} x {size[0]} pixels;"
-                " the memory was freed."
-            )
-        else:
-            reason = str(error).rstrip(".") or "no reason given"
-            sentence = f"Grounding failed: {type(error).__name__}: {reason}."
-        self._report(sentence)
-        return sentence
+
+def _failure(error: Exception, size: tuple[int, int]) -> str:
+    if _is_out_of_memory(error):
+        return f"Out of memory with an image of {size[1]} x {size[0]} pixels; the memory was freed."
+    reason = str(error).rstrip(".") or "no reason given"
+    return f"Grounding failed: {type(error).__name__}: {reason}."
 
 
 def _stale(age: float, limit: float) -> str:

@@ -49,7 +49,7 @@ class ColorGrounder:
         areas: list[npt.NDArray[np.bool_]] = []
         for word, color in COLORS.items():
             if word in text:
-                count, labels = cv2.connectedComponents((self._image == color).all(2).astype("u1"))
+                count, labels = cv2.connectedComponents(cv2.inRange(self._image, color, color))
                 areas += [labels == label for label in range(1, count)]
         areas.sort(key=lambda area: -int(area.sum()))
         objects = []

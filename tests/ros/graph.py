@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import itertools
 import threading
 import time
@@ -46,6 +47,8 @@ class Inbox:
         """The next unread message; fails the test if none comes."""
         with self._changed:
             came = self._changed.wait_for(lambda: len(self._messages) > self._read, timeout)
+            if not came:
+                faulthandler.dump_traceback()  # who waits for whom
             assert came, f"no message within {timeout} s"
             self._read += 1
             return self._messages[self._read - 1]
@@ -225,7 +228,7 @@ class Graph:
     def change(self, transition: str) -> Any:
         """Trigger a transition in the executor's thread, where a lifecycle manager's calls run."""
         trigger = getattr(self.node, f"trigger_{transition}")
-        return result(self.node.executor.create_task(trigger))
+        return result(self.node.executor.create_task(trigger), 90.0)  # the first loads torch
 
     def set(self, **parameters: Any) -> list[Any]:
         """Set parameters; returns rclpy's results."""
