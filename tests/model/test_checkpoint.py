@@ -85,9 +85,7 @@ def test_the_shipped_weights_load_and_name_their_text_encoder() -> None:
     assert checkpoint.DEFAULT_CHECKPOINT.stat().st_size < 40e6
 
 
-def test_another_text_encoder_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_text_encoder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"other weights")

@@ -1,0 +1,204 @@
+"""Matching and losses on cases small enough to work out by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from grex_ros.model.proposals import Proposals
+from grex_ros.model.region_decoder import RegionState, RelaOutput
+from training.criterion import (
+    LossWeights,
+    PictureTruth,
+    dice_loss,
+    instance_losses,
+    language_losses,
+    minimap_truth,
+    proposal_losses,
+    weighted_sum,
+)
+from training.matcher import box_corners, dice_cost, generalized_iou, match
+
+
+def corner_box(*values: float) -> torch.Tensor:
+    return torch.tensor(values)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ((0, 0, 2, 2), (0, 0, 2, 2), 1.0),
+        ((0, 0, 1, 1), (1, 0, 2, 1), 0.0),  # side by side: no overlap, no empty hull
+        ((0, 0, 1, 1), (2, 0, 3, 1), -1 / 3),  # a third of the hull lies between them
+        ((0, 0, 2, 2), (1, 1, 3, 3), 1 / 7 - 2 / 9),
+    ],
+)
+def test_generalized_iou(a: tuple[float], b: tuple[float], expected: float) -> None:
+    assert float(generalized_iou(corner_box(*a), corner_box(*b))) == pytest.approx(expected)
+
+
+def test_box_corners() -> None:
+    box = torch.tensor([0.5, 0.25, 0.2, 0.1])
+    torch.testing.assert_close(box_corners(box), torch.tensor([0.4, 0.2, 0.6, 0.3]))
+
+
+def picture_truth() -> PictureTruth:
+    """Two objects, left and right, and expressions that mean one, both, none."""
+    masks = torch.zeros(2, 8, 8)
+    masks[0, 2:6, 0:4] = 1
+    masks[1, 2:6, 4:8] = 1
+    boxes = torch.tensor([[0.25, 0.5, 0.5, 0.5], [0.75, 0.5, 0.5, 0.5]])
+    return PictureTruth(masks, boxes, torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]))
+
+
+def test_match_is_the_cheapest_of_all_assignments() -> None:
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.randn(4, 8, 8, generator=generator)
+    boxes = torch.rand(4, 4, generator=generator) * 0.5 + 0.25
+    objectness = torch.randn(4, generator=generator)
+    truth = picture_truth()
+    regions, objects = match(masks, boxes, objectness, truth.masks, truth.boxes)
+    cost = (
+        5 * torch.cdist(boxes, truth.boxes, p=1)
+        - 2 * generalized_iou(box_corners(boxes)[:, None], box_corners(truth.boxes)[None])
+        + 5 * dice_cost(masks.flatten(1), truth.masks.flatten(1))
+        - objectness.sigmoid()[:, None]
+    )
+    pairs = itertools.permutations(range(4), 2)
+    best = min(pairs, key=lambda p: float(cost[p[0], 0] + cost[p[1], 1]))
+    found = {int(k): int(r) for r, k in zip(regions, objects, strict=True)}
+    assert (found[0], found[1]) == best
+
+
+def perfect_state(truth: PictureTruth) -> RegionState:
+    """Regions 2 and 0 stand for objects 0 and 1; region 1 for nothing."""
+    masks = torch.full((1, 3, 8, 8), -20.0)
+    boxes = torch.full((1, 3, 4), 0.1)
+    objectness = torch.full((1, 3), -20.0)
+    for region, item in ((2, 0), (0, 1)):
+        masks[0, region] = truth.masks[item] * 40 - 20
+        boxes[0, region] = truth.boxes[item]
+        objectness[0, region] = 20.0
+    nothing = torch.zeros(())
+    return RegionState(
+        [], [], [], nothing, nothing, nothing, masks, layers=[(masks, boxes, objectness)]
+    )
+
+
+def test_instance_losses_of_a_perfect_answer_are_zero() -> None:
+    truth = picture_truth()
+    losses, matches = instance_losses(perfect_state(truth), [truth])
+    assert {int(k): int(r) for r, k in zip(*matches[0], strict=True)} == {0: 2, 1: 0}
+    for name, value in losses.items():
+        assert float(value) == pytest.approx(0, abs=1e-4), name
+
+
+@pytest.mark.parametrize(
+    ("part", "factor", "expected"),
+    [
+        (0, -1.0, {"region_mask", "region_dice"}),
+        (1, 0.5, {"box", "giou"}),
+        (2, -1.0, {"objectness"}),
+    ],
+)
+def test_instance_losses_name_the_fault(part: int, factor: float, expected: set[str]) -> None:
+    truth = picture_truth()
+    state = perfect_state(truth)
+    state.layers[0][part][0, 2] *= factor
+    losses, _ = instance_losses(state, [truth])
+    assert {name for name, value in losses.items() if float(value) > 0.05} == expected
+
+
+def answer(truth: PictureTruth) -> RelaOutput:
+    """A perfect answer to the three expressions."""
+    target = torch.full((3, 3), -20.0)
+    target[0, 2] = target[1, 2] = target[1, 0] = 20.0
+    union = torch.einsum("ek,khw->ehw", truth.meant, truth.masks)
+    mask = torch.stack((20 - 40 * union, 40 * union - 20), 1)
+    minimap = torch.stack((-target, target), -1)
+    no_target = torch.tensor([[20.0, -20.0], [20.0, -20.0], [-20.0, 20.0]])
+    count = torch.full((3, 4), -20.0)
+    count[0, 1] = count[1, 2] = count[2, 0] = 20.0
+    return RelaOutput(
+        mask, minimap, no_target, mask, target=target, count=count, layer_targets=[target]
+    )
+
+
+def test_language_losses_of_a_perfect_answer_are_zero() -> None:
+    truth = picture_truth()
+    matches = [(torch.tensor([0, 2]), torch.tensor([1, 0]))]
+    losses = language_losses(answer(truth), [truth], matches, minimap_side=0)
+    assert set(losses) == {"target", "mask", "no_target", "minimap", "dice", "count"}
+    for name, value in losses.items():
+        assert float(value) == pytest.approx(0, abs=1e-4), name
+
+
+@pytest.mark.parametrize("name", ["target", "no_target", "count", "mask", "minimap"])
+def test_language_losses_see_a_wrong_answer(name: str) -> None:
+    truth = picture_truth()
+    matches = [(torch.tensor([0, 2]), torch.tensor([1, 0]))]
+    out = answer(truth)
+    wrong = {
+        "target": lambda: out.layer_targets[0].neg_(),
+        "no_target": lambda: out.no_target.neg_(),
+        "count": lambda: out.count.neg_(),  # type: ignore[union-attr]
+        "mask": lambda: out.target_mask.neg_(),
+        "minimap": lambda: out.minimap.neg_(),
+    }
+    out.minimap = out.minimap.clone()
+    wrong[name]()
+    losses = language_losses(out, [truth], matches, minimap_side=0)
+    for other, value in losses.items():
+        if other == name:
+            assert float(value) > 1
+        elif not (name == "mask" and other == "dice"):
+            assert float(value) == pytest.approx(0, abs=1e-4), other
+
+
+def test_a_batch_without_any_target_has_no_dice() -> None:
+    truth = picture_truth()
+    truth.meant = torch.zeros(3, 2)
+    matches = [(torch.tensor([0, 2]), torch.tensor([1, 0]))]
+    losses = language_losses(answer(truth), [truth], matches, minimap_side=0)
+    assert "dice" not in losses
+    assert all(torch.isfinite(v) for v in losses.values())
+
+
+def test_dice_loss() -> None:
+    p = torch.tensor([[1.0, 0.0, 1.0, 0.0]])
+    assert float(dice_loss(p, p)) == pytest.approx(0)
+    # (2 * 1 + 1) / (2 + 2 + 1)
+    assert float(dice_loss(p, torch.tensor([[1.0, 1.0, 0.0, 0.0]]))) == pytest.approx(1 - 3 / 5)
+
+
+def test_minimap_counts_only_whole_cells() -> None:
+    union = torch.zeros(1, 8, 8)
+    union[0, :4] = 1
+    union[0, 4:6] = 0.99
+    expected = torch.tensor([[1, 1, 0, 0]])  # a 2 x 2 grid samples rows 1.5 and 5.5
+    assert torch.equal(minimap_truth(union, 2), expected)
+
+
+def test_proposal_losses_want_a_peak_at_every_centre() -> None:
+    truth = picture_truth()
+    heat = torch.full((1, 4, 4), -20.0)
+    heat[0, 2, 1] = heat[0, 2, 3] = 20.0
+    boxes = torch.full((1, 4, 4, 4), 0.5)
+    boxes[0, 2, 1], boxes[0, 2, 3] = truth.boxes
+    found = Proposals(heat, boxes, torch.zeros(()), torch.zeros(()))
+    for name, value in proposal_losses(found, [truth]).items():
+        assert float(value) == pytest.approx(0, abs=1e-4), name
+    found.heat[0, 2, 1] = -20.0
+    assert float(proposal_losses(found, [truth])["heat"]) == pytest.approx(20 / 2, rel=1e-3)
+    found.heat[0, 2, 1] = 20.0
+    found.heat[0, 0, 0] = 20.0  # far from both centres
+    assert float(proposal_losses(found, [truth])["heat"]) > 5
+
+
+def test_every_loss_has_a_weight() -> None:
+    with pytest.raises(AttributeError):
+        weighted_sum({"unknown": torch.ones(())}, LossWeights())
+    assert math.isclose(float(weighted_sum({"box": torch.tensor(2.0)}, LossWeights(box=3.0))), 6.0)
