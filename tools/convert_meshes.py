@@ -168,6 +168,8 @@ def _read_materials(
             elif key == "map_Kd":
                 picture = archive.read(f"{folder}/{Path(value.strip()).name}")
                 image = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)
+                if image is None:
+                    raise ValueError(f"{folder}/{value.strip()} is not a picture")
                 rgb = image.reshape(-1, 3).mean(0)[::-1] / 255
             found[name] = (rgb, alpha)
     return found

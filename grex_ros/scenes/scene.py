@@ -192,7 +192,7 @@ def _sample_wishes(rng: np.random.Generator, count: tuple[int, int], meshes: boo
     kinds = rng.choice(PROCEDURAL_KINDS, size=rng.integers(2, 5), replace=False)
     colors = rng.choice(list(COLORS), size=rng.integers(2, 5), replace=False)
     sizes = rng.choice(list(SIZES), size=rng.integers(1, 4), replace=False)
-    imported = rng.choice(HOUSEHOLD_KINDS, size=2, replace=False) if meshes else []
+    imported = rng.choice(HOUSEHOLD_KINDS, size=2 if meshes else 0, replace=False)
     wishes = []
     for _ in range(int(rng.integers(count[0], count[1] + 1))):
         household = meshes and rng.random() < 0.25
@@ -255,44 +255,37 @@ def _place(
     rng: np.random.Generator, camera: Camera, room: Room, wishes: list[_Wish]
 ) -> tuple[SceneObject, ...]:
     placed: list[SceneObject] = []
-    hulls: list[NDArray[np.float32]] = []
+    hulls: list[NDArray[np.float64]] = []
     boxes: list[NDArray[np.float64]] = []
     for wish in wishes:
         turn, scale = _sample_pose(rng, wish)
         points = (wish.shape.vertices * scale) @ turn.T
-        points[:, 2] -= points[:, 2].min()
-        outline = cv2.convexHull(points[:, :2].astype(np.float32))[:, 0]
-        corners = _corners(points)
-        middle = outline.mean(0)
-        push = outline - middle
-        outline = outline + push / np.linalg.norm(push, axis=1, keepdims=True) * _GAP
+        low, high = points.min(0), points.max(0)
+        lift = np.array([0.0, 0.0, -low[2]])
+        corners = _corners(low, high) + lift
+        outline = _outline(points)
         for _ in range(100):
-            if placed and rng.random() < 0.4:  # close to another object: relations, overlaps
-                near = placed[int(rng.integers(len(placed)))].position
-                spot: NDArray[np.float64] | None = near[:2] + rng.normal(0, 0.08, 2)
-            else:
-                spot = _point_on_table(rng, camera)
-            if spot is None or np.any(np.abs(spot) > np.array(room.table_size) / 2 - 0.08):
+            spot = _pick_spot(rng, camera, placed)
+            if spot is None or np.abs(spot / room.table_size).max() > 0.44:
                 continue
-            hull = outline + spot.astype(np.float32)
+            hull = outline + spot
             if any(_overlap(hull, other) for other in hulls):
                 continue
+            at = lift + [*spot, 0.0]
             box = project_box(corners + [*spot, 0.0], camera, _ASPECT)
             if not _well_seen(box, boxes):
                 continue
-            low, high = points.min(0), points.max(0)
-            lift = float(((wish.shape.vertices * scale) @ turn.T)[:, 2].min())
             placed.append(
                 SceneObject(
                     kind=wish.shape.kind,
                     color=wish.color,
                     size=wish.size,
                     shape=wish.shape.name,
-                    position=(float(spot[0]), float(spot[1]), -lift),
+                    position=_vector(at),
                     rotation=(_vector(turn[0]), _vector(turn[1]), _vector(turn[2])),
                     scale=_vector(scale),
                     paints=sample_paints(wish.shape, wish.color, rng),
-                    center=_vector((low + high) / 2 + [*spot, 0.0]),
+                    center=_vector((low + high) / 2 + at),
                 )
             )
             hulls.append(hull)
@@ -313,8 +306,13 @@ def _sample_pose(
     return turn, factor * stretch
 
 
-def _point_on_table(rng: np.random.Generator, camera: Camera) -> NDArray[np.float64] | None:
-    """Where a random pixel's ray meets the table (2,)."""
+def _pick_spot(
+    rng: np.random.Generator, camera: Camera, placed: list[SceneObject]
+) -> NDArray[np.float64] | None:
+    """A place on the table's plane (2,): where a random pixel looks, or close to an object."""
+    if placed and rng.random() < 0.4:  # relations and overlaps come from neighbours
+        near = placed[int(rng.integers(len(placed)))].position
+        return np.asarray(near[:2] + rng.normal(0, 0.08, 2))
     half = np.tan(np.radians(camera.fov) / 2)
     ray = np.array([rng.uniform(-0.86, 0.86) * half * _ASPECT, rng.uniform(-0.8, 0.88) * half, 1.0])
     pose = camera.matrix()
@@ -334,21 +332,28 @@ def project_box(points: NDArray[np.float64], camera: Camera, aspect: float) -> N
     return np.concatenate([uv.min(0), uv.max(0)])
 
 
-def _corners(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The eight corners of the upright box around points (N, 3)."""
-    x, y, z = np.stack([points.min(0), points.max(0)], 1)
+def _corners(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The eight corners of an upright box (8, 3)."""
+    x, y, z = np.stack([low, high], 1)
     return np.array([(a, b, c) for a in x for b in y for c in z])
 
 
-def _overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
+def _outline(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Convex footprint (N, 2) of points (M, 3), wider by the gap."""
+    hull = cv2.convexHull(points[:, :2].astype(np.float32))[:, 0].astype(np.float64)
+    push = hull - hull.mean(0)
+    return np.asarray(hull + push / np.linalg.norm(push, axis=1, keepdims=True) * _GAP)
+
+
+def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
     """Do two convex polygons (N, 2) share ground? By the separating axis theorem."""
-    if np.any(a.max(0) < b.min(0)) or np.any(b.max(0) < a.min(0)):
+    if (a.max(0) < b.min(0)).any() or (b.max(0) < a.min(0)).any():
         return False
     for polygon in (a, b):
-        edges = np.roll(polygon, -1, axis=0) - polygon
+        edges = polygon - polygon[np.arange(len(polygon)) - 1]
         normals = np.stack([edges[:, 1], -edges[:, 0]])
         first, second = a @ normals, b @ normals
-        if np.any((first.max(0) < second.min(0)) | (second.max(0) < first.min(0))):
+        if ((first.max(0) < second.min(0)) | (second.max(0) < first.min(0))).any():
             return False
     return True
 
@@ -359,11 +364,11 @@ def _well_seen(box: NDArray[np.float64], others: list[NDArray[np.float64]]) -> b
     if not 0.042 < size.max() < 0.3:
         return False
     inside = np.minimum(box[2:], [1.0, 1 / _ASPECT]) - np.maximum(box[:2], 0.0)
-    if np.any(inside < 0.85 * size):
+    if (inside < 0.85 * size).any():
         return False
     for other in others:
         shared = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
-        if np.all(shared > 0):
+        if (shared > 0).all():
             smaller = min(size.prod(), (other[2:] - other[:2]).prod())
             if shared.prod() > 0.7 * smaller:
                 return False

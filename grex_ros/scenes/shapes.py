@@ -156,8 +156,8 @@ def _can(radius: float, height: float, band: bool) -> list[Part]:
     body = lathe([(0, 0.003), (radius * 0.85, 0.003), (radius, 0.01), (radius, height - 0.012),
                   (radius * 0.86, height - 0.002)])  # fmt: skip
     low, high = radius * 0.8, radius * 0.88
-    lid = lathe([(high - 0.001, height - 0.003), (high, height), (low, height), (low, height - 0.004),
-                 (0, height - 0.004)])  # fmt: skip
+    lid = lathe([(high - 0.001, height - 0.003), (high, height), (low, height),
+                 (low, height - 0.004), (0, height - 0.004)])  # fmt: skip
     foot = lathe([(0, 0.0), (radius * 0.8, 0.0), (radius * 0.87, 0.0045)])
     tab = rounded_box((0.022, 0.011, 0.002), 0.0008).moved((0.006, 0, height - 0.002))
     parts = [Part(body, shine=0.8), Part(merge([lid, foot, tab]), METAL, shine=0.9)]
@@ -206,9 +206,9 @@ def _teapot(squash: float) -> list[Part]:
     middle = height * np.sin(1.25)
     body = lathe([(0, 0), *[(radius * np.cos(x), middle + height * np.sin(x)) for x in t]])
     top = middle + height * np.sin(1.2)
-    lid = lathe([(0.026, top - 0.003), (0.024, top + 0.004), (0.012, top + 0.01), (0.004, top + 0.012),
-                 (0.005, top + 0.015), (0.009, top + 0.021), (0.007, top + 0.027),
-                 (0, top + 0.028)], crease=70)  # fmt: skip
+    lid = lathe([(0.026, top - 0.003), (0.024, top + 0.004), (0.012, top + 0.01),
+                 (0.004, top + 0.012), (0.005, top + 0.015), (0.009, top + 0.021),
+                 (0.007, top + 0.027), (0, top + 0.028)], crease=70)  # fmt: skip
     s = np.linspace(0, 1, 10)
     spout = np.stack(
         [radius * 0.8 + 0.052 * s, 0 * s, middle * 0.75 + (top - middle * 0.7) * s**1.6], 1

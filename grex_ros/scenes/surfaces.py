@@ -53,12 +53,11 @@ def paint_surface(surface: Surface, size: int) -> NDArray[np.uint8]:
     """The texture (size, size, 3) uint8 RGB."""
     rng = np.random.default_rng(surface.seed)
     mix = _mix(surface, size, rng)
-    grain = rng.random((size // 2, size // 2), dtype=np.float32)
-    grain = cv2.resize(grain, (size, size), interpolation=cv2.INTER_LINEAR)
-    mix = cv2.addWeighted(mix, 255.0, grain, 30.0, -15.0, dtype=cv2.CV_8U)  # clips to 0..255
+    grain = _noise(rng, size, size // 2)
+    share = cv2.addWeighted(mix, 255.0, grain, 30.0, -15.0, dtype=cv2.CV_8U)  # clips to 0..255
     ramp = np.linspace(surface.first, surface.second, 256) * 255
     palette = np.clip(ramp + 0.5, 0, 255).astype(np.uint8)[:, None]
-    return np.asarray(cv2.LUT(cv2.merge([mix, mix, mix]), palette), np.uint8)
+    return np.asarray(cv2.LUT(cv2.merge([share, share, share]), palette), np.uint8)
 
 
 def _mix(surface: Surface, size: int, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -68,7 +67,7 @@ def _mix(surface: Surface, size: int, rng: np.random.Generator) -> NDArray[np.fl
     pattern = surface.pattern
     if pattern == "wood":
         wave = (down + 3 * _noise(rng, size, 3, 14)) % 1
-        return 1.4 * np.abs(wave - np.float32(0.5)) + 0.3 * _noise(rng, size, 4, 128)
+        return np.asarray(1.4 * np.abs(wave - np.float32(0.5)) + 0.3 * _noise(rng, size, 4, 128))
     if pattern == "planks":
         tone = 0.6 * rng.random(int(line[-1]) + 1, dtype=np.float32)[down.astype(np.int32)]
         return 0.3 * _noise(rng, size, 4, 96) + (tone + (down % 1 < 0.03))

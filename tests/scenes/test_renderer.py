@@ -120,7 +120,7 @@ def test_depth_of_the_table_is_metric(frames: list[tuple[Scene, Frame]]) -> None
 
 def test_full_area_is_the_area_of_the_object_alone(renderer: SceneRenderer) -> None:
     hidden = 0
-    for seed in range(20):
+    for seed in range(12):
         scene = sample_scene(seed)
         frame = renderer.render(scene, WIDTH, HEIGHT)
         for i, thing in enumerate(scene.objects):
@@ -136,14 +136,14 @@ def test_full_area_is_the_area_of_the_object_alone(renderer: SceneRenderer) -> N
 def test_color_in_the_picture_is_the_color_in_the_name(renderer: SceneRenderer) -> None:
     # red, green and blue objects: their own channel leads in nearly all of their pixels' means
     right = []
-    for seed in range(24):
+    for seed in range(16):
         scene = sample_scene(seed)
         frame = renderer.render(scene, WIDTH, HEIGHT)
         for seen in view(scene, frame):
             if seen.color in ("red", "green", "blue"):
                 mean = frame.rgb[frame.labels == seen.index].mean(0)
                 right.append(int(mean.argmax()) == ("red", "green", "blue").index(seen.color))
-    assert len(right) > 15
+    assert len(right) > 10
     assert np.mean(right) > 0.95
 
 
@@ -195,7 +195,8 @@ def test_forced_osmesa_draws_or_says_why() -> None:
         "from grex_ros.scenes.renderer import *\n"
         "from grex_ros.scenes.scene import sample_scene\n"
         "try:\n"
-        "    with SceneRenderer() as r: print('drawn', r.render(sample_scene(1)).labels.max() > 0)\n"
+        "    with SceneRenderer() as r:\n"
+        "        print('drawn', r.render(sample_scene(1)).labels.max() > 0)\n"
         "except RenderingUnavailable as error: print('unavailable', error)\n"
     )
     done = subprocess.run(
