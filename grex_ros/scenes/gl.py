@@ -24,9 +24,12 @@ def open_context(width: int, height: int) -> Any:
     reasons = []
     for backend in (asked,) if asked in BACKENDS else BACKENDS:
         try:
-            return _open(backend, width, height)
+            context = _open(backend, width, height)
         except Exception as error:  # PyOpenGL fails with whatever the missing library leaves it
             reasons.append(f"{backend}: {' '.join(str(error).split()) or type(error).__name__}")
+        else:
+            os.environ["MUJOCO_GL"] = backend  # MuJoCo loads its GL functions by this name
+            return context
     raise RenderingUnavailable(
         f"no OpenGL without a screen ({'; '.join(reasons)}); install libegl1 and libgl1-mesa-dri,"
         " or libosmesa6"
