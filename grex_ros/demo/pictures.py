@@ -17,6 +17,7 @@ from grex_ros.demo.truth import Truth, from_json
 from grex_ros.ros.conversions import to_image, to_rgb
 
 FRAME_ID = "camera_optical_frame"
+OBJECTS = (6, 10)  # enough to choose from
 DEPTH_STEPS = 4096  # a metre: finer than real cameras, coarse enough to be compressed
 
 
@@ -39,7 +40,7 @@ def render_picture(seed: int, width: int, height: int) -> Picture:
     from grex_ros.scenes.renderer import SceneRenderer
     from grex_ros.scenes.scene import sample_scene, view
 
-    scene = sample_scene(seed)
+    scene = sample_scene(seed, count=OBJECTS)
     with SceneRenderer() as renderer:
         frame = renderer.render(scene, width, height)
     seen = tuple(view(scene, frame))
