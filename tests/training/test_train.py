@@ -1,0 +1,209 @@
+"""A few steps of the real training on a tiny dataset: it learns, resumes, and exports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from grex_ros.grounding import rle
+from grex_ros.grounding.grounder import Grounder
+from grex_ros.model.config import RelaConfig
+from grex_ros.model.rela import ReLA
+from training.dataset.grefcoco import DatasetError, load_grefcoco
+from training.dataset.samples import TrainingPictures, photometric
+from training.train import (
+    TrainConfig,
+    Trainer,
+    build_model,
+    learning_rate_factor,
+    load_trunk,
+    parameter_groups,
+)
+
+COLORS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
+
+
+def make_dataset(root: Path, pictures: int = 2) -> Path:
+    """Pictures with a red and a blue square, in gRefCOCO's layout."""
+    (root / "images" / "train2014").mkdir(parents=True)
+    (root / "grefcoco").mkdir()
+    images, annotations, refs = [], [], []
+    for image_id in range(1, pictures + 1):
+        name = f"COCO_train2014_{image_id:012d}.jpg"
+        picture = np.full((48, 64, 3), 128, np.uint8)
+        for k, color in enumerate(COLORS.values()):
+            x, y = 8 + 32 * k, 8 + 4 * image_id
+            picture[y : y + 16, x : x + 16] = color
+            mask = np.zeros((48, 64), bool)
+            mask[y : y + 16, x : x + 16] = True
+            annotations.append(
+                {
+                    "id": 10 * image_id + k,
+                    "image_id": image_id,
+                    "category_id": 1,
+                    "bbox": [x, y, 16, 16],
+                    "area": 256,
+                    "iscrowd": 0,
+                    "segmentation": rle.encode(mask),
+                }
+            )
+        cv2.imwrite(str(root / "images" / "train2014" / name), picture[..., ::-1])
+        images.append({"id": image_id, "file_name": name, "height": 48, "width": 64})
+        for k, (text, meant) in enumerate(
+            [("the red square", [0]), ("all squares", [0, 1]), ("the dog", [])]
+        ):
+            refs.append(
+                {
+                    "ref_id": 100 * image_id + k,
+                    "image_id": image_id,
+                    "split": "train",
+                    "ann_id": [10 * image_id + m for m in meant] or [-1],
+                    "category_id": [1] if meant else [-1],
+                    "no_target": not meant,
+                    "file_name": name,
+                    "sent_ids": [1000 * image_id + k],
+                    "sentences": [
+                        {"sent_id": 1000 * image_id + k, "raw": text, "sent": text, "tokens": []}
+                    ],
+                }
+            )
+    instances = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "square"}],
+    }
+    (root / "grefcoco" / "instances.json").write_text(json.dumps(instances))
+    (root / "grefcoco" / "grefs(unc).json").write_text(json.dumps(refs))
+    return root
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("squares"))
+
+
+def test_samples_agree_with_the_dataset(dataset: Path) -> None:
+    records = load_grefcoco(dataset, "train")
+    pictures = TrainingPictures(records, RelaConfig.preset("tabletop"), 3, augment=False)
+    sample = pictures[0]
+    assert sample.pixels.shape == (3, 240, 320)
+    assert sample.truth.masks.shape == (2, 64, 80)  # a quarter of 256 x 320
+    assert sorted(sample.texts) == ["all squares", "the dog", "the red square"]
+    meant = dict(zip(sample.texts, sample.truth.meant.tolist(), strict=True))
+    assert meant == {"the red square": [1, 0], "all squares": [1, 1], "the dog": [0, 0]}
+    for mask, box, color in zip(
+        sample.truth.masks, sample.truth.boxes, COLORS.values(), strict=True
+    ):
+        cx, cy = (box[:2] * torch.tensor([320, 256])).round().int().tolist()
+        pixel = sample.pixels[:, cy, cx].int()
+        assert (pixel - torch.tensor(color)).abs().max() < 40  # the box is on the square
+        assert mask[cy // 4, cx // 4] == 1
+        # 16 of 64 pixels wide, five times enlarged, a quarter of that: 20 cells a side
+        assert float(mask.sum()) == pytest.approx(400, rel=0.02)
+
+
+def test_a_missing_picture_is_named(dataset: Path) -> None:
+    records = load_grefcoco(dataset, "train")
+    pictures = TrainingPictures(records, RelaConfig.preset("tabletop"), 1, augment=False)
+    broken = dataset / "images" / "train2014" / "COCO_train2014_000000000002.jpg"
+    content = broken.read_bytes()
+    broken.write_bytes(b"not a picture")
+    try:
+        with pytest.raises(DatasetError, match="000000000002"):
+            pictures[1]
+    finally:
+        broken.write_bytes(content)
+
+
+def test_photometric_keeps_size_and_range() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    for seed in range(20):
+        changed = photometric(image, np.random.default_rng(seed))
+        assert changed.shape == image.shape and changed.dtype == np.uint8
+        assert (changed != image).any()
+
+
+def test_schedule() -> None:
+    assert learning_rate_factor(0, 0.1) == 0
+    assert learning_rate_factor(0.1, 0.1) == pytest.approx(1)
+    assert learning_rate_factor(1, 0.1) == pytest.approx(0.01)
+
+
+def test_what_is_trained() -> None:
+    model = ReLA(RelaConfig.preset("tabletop"))
+    groups = parameter_groups(model, TrainConfig(steps=1, frozen_stages=3))
+    trained = {id(p) for g in groups for p in g["params"]}
+    names = {n for n, p in model.named_parameters() if id(p) in trained}
+    assert not any(
+        n.startswith(("text_encoder.", "backbone.stem", "backbone.stages.2")) for n in names
+    )
+    assert any(n.startswith("backbone.stages.3") for n in names)
+    assert sum(len(g["params"]) for g in groups) == len(names)  # none twice
+
+
+def test_trunk_weights_of_another_network_are_refused() -> None:
+    model = ReLA(RelaConfig.preset("tabletop"))
+    model.backbone.stages[2][0].layers[0] = torch.nn.Conv2d(24, 10, 1, bias=False)
+    with pytest.raises(ValueError, match="another network"):
+        load_trunk(model)
+
+
+def test_config_errors_name_the_field(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("steps: 3\nlearning_rat: 1.0\n")
+    with pytest.raises(ValueError, match=r"run\.yaml: unknown field learning_rat;"):
+        TrainConfig.load(path)
+    path.write_text("steps: 3\nloss:\n  dise: 1.0\n")
+    with pytest.raises(ValueError, match=r"loss\.dise"):
+        TrainConfig.load(path)
+    path.write_text("steps: 3\nminutes: 3\n")
+    with pytest.raises(ValueError, match="either"):
+        TrainConfig.load(path)
+
+
+def test_shipped_config_is_valid() -> None:
+    folder = Path(__file__).parents[2] / "training" / "configs"
+    for path in folder.glob("*.yaml"):
+        assert TrainConfig.load(path).preset in path.stem
+
+
+@pytest.mark.timeout(300)
+def test_train_stop_resume_export(dataset: Path, tmp_path: Path) -> None:
+    config = TrainConfig(
+        dataset=str(dataset), steps=3, batch_size=1, expressions=3, warmup=0.1, ema_decay=0.5
+    )
+    out = tmp_path / "run"
+    first = Trainer(config, out)
+    before = {n: p.clone() for n, p in first.model.named_parameters()}
+    first.train()
+    assert first.step == 3
+    changed = {n for n, p in first.model.named_parameters() if not torch.equal(p, before[n])}
+    assert any(n.startswith("region_decoder.proposals") for n in changed)
+    assert any(n.startswith("text_adapter") for n in changed)
+    assert not any(n.startswith("text_encoder") for n in changed)
+
+    resumed = Trainer(TrainConfig(**{**config.__dict__, "steps": 4}), out)
+    assert resumed.step == 3
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+    resumed.train()
+    assert resumed.step == 4
+
+    weights = tmp_path / "model.safetensors"
+    resumed.export(weights)
+    grounder = Grounder.from_checkpoint(weights, device="cpu")
+    grounder.set_image(np.zeros((48, 64, 3), np.uint8))
+    assert len(grounder.ground(["the red square", "the dog"])) == 2
+
+
+def test_pretrained_parts_are_in_the_model() -> None:
+    model = build_model(RelaConfig.preset("tabletop"))
+    fresh = ReLA(RelaConfig.preset("tabletop"))
+    name = "text_encoder.embeddings.word_embeddings.weight"
+    assert not torch.equal(model.state_dict()[name], fresh.state_dict()[name])
+    assert float(model.backbone.stem[1].running_var.std()) > 0  # fresh batch norms are all 1
