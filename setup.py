@@ -82,7 +82,7 @@ setup(
     ],
     extras_require={
         "gpu": ["torchvision>=0.21"],  # cannot be imported beside a CPU build of torch
-        "demo": ["mujoco>=3.2", "rosbags>=0.11"],
+        "demo": ["mujoco>=4", "rosbags>=0.11"],
         "train": ["accelerate>=1", "scipy>=1.9", "pyyaml>=6"],
         "dev": ["pytest>=8", "pytest-timeout>=2", "hypothesis>=6", "ruff", "mypy"],
     },
