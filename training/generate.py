@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from grex_ros.scenes.expressions import compose
+from grex_ros.scenes.objects import KINDS, PROCEDURAL_KINDS
 from grex_ros.scenes.renderer import RenderingUnavailable, SceneRenderer
 from grex_ros.scenes.scene import sample_scene, view
 from training.dataset.writer import Entry, Journal, JournalError, entry, write_image
@@ -80,7 +81,8 @@ def make(task: Task, renderer: SceneRenderer) -> Entry:
     frame = renderer.render(scene, task.width, task.height)
     seen = view(scene, frame)
     rng = np.random.default_rng([task.seed, _EXPRESSIONS_STREAM])
-    expressions = compose(seen, rng, task.expressions, task.no_target)
+    known = KINDS if task.meshes else PROCEDURAL_KINDS
+    expressions = compose(seen, rng, task.expressions, task.no_target, known)
     write_image(task.root, task.seed, frame)
     return entry(task.seed, task.split, frame.labels, seen, expressions)
 

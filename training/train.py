@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -186,6 +187,26 @@ def learning_rate_factor(progress: float, warmup: float) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * rest))
 
 
+@contextlib.contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM put their number in the list instead of breaking a step in two; a second
+    one does what it always does."""
+    seen: list[int] = []
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: object) -> None:
+        seen.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class Trainer:
     """A run in a folder: model, moving average, optimizer, and where it stands."""
 
@@ -238,8 +259,8 @@ class Trainer:
         log = (self.out / "log.jsonl").open("a", buffering=1)
         saved, sums, count = time.monotonic(), dict[str, float](), 0
         batches = self._batches()
-        with contextlib.suppress(KeyboardInterrupt):
-            while self.progress < 1:
+        with stop_signals() as stopped:
+            while self.progress < 1 and not stopped:
                 start = time.monotonic()
                 for name, value in self.train_step(next(batches)).items():
                     sums[name] = sums.get(name, 0.0) + value

@@ -177,7 +177,8 @@ def test_name_is_preset_and_digest(grounder: Grounder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "words"), [("warp", "unknown device"), ("meta", "not supported"), ("cuda:99", "no GPU")]
+    ("device", "words"),
+    [("warp", "unknown device"), ("meta", "not supported"), ("cuda:99", "no GPU")],
 )
 def test_devices_that_are_not_there(device: str, words: str) -> None:
     if device.startswith("cuda") and torch.cuda.is_available():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import cv2
@@ -23,6 +25,7 @@ from training.train import (
     learning_rate_factor,
     load_trunk,
     parameter_groups,
+    stop_signals,
 )
 
 COLORS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
@@ -139,9 +142,8 @@ def test_what_is_trained() -> None:
     groups = parameter_groups(model, TrainConfig(steps=1, frozen_stages=3))
     trained = {id(p) for g in groups for p in g["params"]}
     names = {n for n, p in model.named_parameters() if id(p) in trained}
-    assert not any(
-        n.startswith(("text_encoder.", "backbone.stem", "backbone.stages.2")) for n in names
-    )
+    frozen = ("text_encoder.", "backbone.stem", "backbone.stages.2")
+    assert not any(n.startswith(frozen) for n in names)
     assert any(n.startswith("backbone.stages.3") for n in names)
     assert sum(len(g["params"]) for g in groups) == len(names)  # none twice
 
@@ -170,6 +172,14 @@ def test_shipped_config_is_valid() -> None:
     folder = Path(__file__).parents[2] / "training" / "configs"
     for path in folder.glob("*.yaml"):
         assert TrainConfig.load(path).preset in path.stem
+
+
+def test_signals_are_noted_and_restored() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_signals() as stopped:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stopped == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.timeout(300)
