@@ -61,6 +61,11 @@ class Inbox:
             if wanted(message):
                 return message
 
+    def latest(self) -> Any:
+        """The newest message, read or not."""
+        with self._changed:
+            return self._messages[-1]
+
     def unread(self) -> int:
         with self._changed:
             return len(self._messages) - self._read
