@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +21,7 @@ from rich.markup import escape
 from grex_ros.demo.files import shipped
 
 GRACE = 10.0  # seconds that a process has to end after SIGTERM
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 LOG_LINES = 12  # of a process that ended too early
 
 
@@ -88,17 +91,31 @@ def started(
     try:
         for name, command in commands.items():
             with (logs / f"{name}.log").open("wb") as log:
-                processes[name] = subprocess.Popen(
-                    command,
-                    env=dict(environment),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
+                processes[name] = _start(command, environment, log)
         yield processes
     finally:
         stop(list(processes.values()))
+
+
+def _start(
+    command: Sequence[str], environment: Mapping[str, str], log: IO[bytes] | None = None
+) -> subprocess.Popen[bytes]:
+    """A process that Ctrl-C does not reach and that does not outlive this one, even if killed."""
+    error = subprocess.STDOUT if log else None
+    return subprocess.Popen(
+        command,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=error,
+        start_new_session=True,
+        preexec_fn=_end_with_parent,
+    )
+
+
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def stop(processes: Sequence[subprocess.Popen[bytes]], grace: float = GRACE) -> None:
@@ -123,9 +140,7 @@ def _converse(
     console: Console,
 ) -> int:
     """Run the commander to its end, or until one of the others is gone."""
-    commander = subprocess.Popen(
-        command, env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True
-    )
+    commander = _start(command, environment)
     try:
         while (code := commander.poll()) is None:
             for name, process in others.items():
