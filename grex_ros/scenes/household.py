@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grex_ros.scenes.meshes import Mesh
-from grex_ros.scenes.shapes import Part, Rgb, Shape
+from grex_ros.scenes.parts import Part, Rgb, Shape
 
 ASSETS = Path(__file__).parent / "assets"
 PAINTED = "free"  # colour of a model whose main parts may be painted

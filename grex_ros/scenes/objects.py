@@ -8,7 +8,8 @@ import functools
 import numpy as np
 
 from grex_ros.scenes.household import household_shapes
-from grex_ros.scenes.shapes import Rgb, Shape, procedural_shapes
+from grex_ros.scenes.parts import Rgb, Shape
+from grex_ros.scenes.shapes import procedural_shapes
 
 # hue in degrees (low, high), saturation (low, high), value (low, high); the gaps between
 # neighbours keep every colour name unmistakable under warm and cold light

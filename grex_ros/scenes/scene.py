@@ -23,7 +23,7 @@ from grex_ros.scenes.objects import (
     shapes,
     shapes_of,
 )
-from grex_ros.scenes.shapes import Rgb, Shape
+from grex_ros.scenes.parts import Rgb, Shape
 from grex_ros.scenes.surfaces import Surface, sample_surface
 
 Vector = tuple[float, float, float]

@@ -6,10 +6,10 @@ A shape rests on z = 0, centred on the z axis, in metres, at size "medium".
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
+from grex_ros.scenes.fruit import apple, banana, carrot, citrus, lemon, pear
 from grex_ros.scenes.meshes import (
     Mesh,
     extrude,
@@ -20,41 +20,7 @@ from grex_ros.scenes.meshes import (
     sphere,
     sweep,
 )
-
-Rgb = tuple[float, float, float]
-WOOD: Rgb = (0.45, 0.28, 0.13)
-METAL: Rgb = (0.72, 0.73, 0.75)
-PAPER: Rgb = (0.92, 0.9, 0.84)
-DARK: Rgb = (0.1, 0.1, 0.11)
-LEAF: Rgb = (0.2, 0.48, 0.12)
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """A mesh with one paint. `paint`: "main" (the object's colour), "shade" (a darker or lighter
-    main), "trim" (white, or dark on a white object) or a fixed rgb of 0..1."""
-
-    mesh: Mesh
-    paint: str | Rgb = "main"
-    alpha: float = 1.0
-    shine: float = 0.4
-
-
-@dataclass(frozen=True, eq=False)
-class Shape:
-    """One model of a kind. `lies`: it may also be laid on its side."""
-
-    name: str
-    kind: str
-    parts: tuple[Part, ...]
-    lies: bool = False
-    pliable: bool = True  # its proportions may vary
-    color: str = "free"  # "free", a fixed colour name, or "" for multicoloured
-    vertices: np.ndarray = field(init=False)  # (V, 3), all parts
-
-    def __post_init__(self) -> None:
-        stacked = np.concatenate([p.mesh.vertices for p in self.parts])
-        object.__setattr__(self, "vertices", stacked)
+from grex_ros.scenes.parts import DARK, METAL, PAPER, WOOD, Part, Rgb, Shape
 
 
 def procedural_shapes() -> list[Shape]:
@@ -239,82 +205,6 @@ def _pan(handle: Rgb) -> list[Part]:
     return [Part(body), Part(bar, handle, shine=0.2)]
 
 
-def _stem(height: float, foot: float) -> Mesh:
-    path = np.array([(0, 0, foot), (0.001, 0, foot + height / 2), (0.005, 0, foot + height)])
-    return sweep(path, [0.0016, 0.0014, 0.0022], sides=7, up=(0, 1, 0))
-
-
-def _apple(leaf: bool) -> list[Part]:
-    t = np.linspace(-np.pi / 2, np.pi / 2, 22)
-    dent = 0.013 * np.exp(-((t - np.pi / 2) ** 2) / 0.12) + 0.006 * np.exp(
-        -((t + np.pi / 2) ** 2) / 0.05
-    ) * -1  # fmt: skip
-    r = 0.04 * np.maximum(np.cos(t), 0) ** 0.85 * (1 + 0.07 * np.sin(t))
-    z = 0.036 * np.sin(t) - dent + 0.036
-    parts = [
-        Part(lathe(np.stack([r, z], 1), 28, crease=75), shine=0.6),
-        Part(_stem(0.02, 0.056), WOOD),
-    ]
-    if leaf:
-        s = np.linspace(0, 1, 8)
-        path = np.stack([0.003 + 0.026 * s, 0 * s, 0.068 + 0.008 * np.sin(2.5 * s)], 1)
-        parts.append(Part(sweep(path, 0.001 + 0.008 * np.sin(np.pi * s), flatness=0.15), LEAF))
-    return parts
-
-
-def _pear() -> list[Part]:
-    t = np.linspace(0.0, np.pi, 26)
-    z = 0.05 * (1 - np.cos(t))
-    r = np.sin(t) * (0.037 - 0.0065 * np.cos(t) * -1 - 0.011 * (1 - np.cos(t)) * 0.5)
-    neck = 1 - 0.33 * np.exp(-((z - 0.078) ** 2) / 0.0004)
-    return [
-        Part(lathe(np.stack([np.maximum(r * neck, 0.0), z], 1), 28, crease=75)),
-        Part(_stem(0.02, 0.098), WOOD),
-    ]
-
-
-def _banana(bend: float) -> list[Part]:
-    angle = np.linspace(-bend, bend, 18)
-    reach = 0.085 / bend
-    path = np.stack([reach * np.sin(angle), reach * (1 - np.cos(angle)), 0 * angle], 1)
-    s = np.linspace(-1, 1, 18)
-    radii = 0.0175 * np.clip(1 - np.abs(s) ** 4.5, 0.28, 1)
-    body = sweep(path[1:-1], radii[1:-1], sides=7)
-    tip = sweep(path[:3], [0.0035, 0.0046, 0.0055], sides=7)
-    end = sweep(path[-2:], [0.0052, 0.004], sides=7)
-    return [Part(body, shine=0.2), Part(merge([tip, end]), (0.24, 0.17, 0.07))]
-
-
-def _citrus() -> list[Part]:
-    ball = sphere(0.038).scaled((1, 1, 0.95))
-    button = lathe([(0.006, 0.0708), (0.004, 0.0735), (0, 0.074)], 8)
-    return [Part(ball, shine=0.2), Part(button, LEAF)]
-
-
-def _lemon() -> list[Part]:
-    t = np.linspace(-np.pi / 2, np.pi / 2, 24)
-    tip = 0.011 * (np.exp(-((t - np.pi / 2) ** 2) / 0.02) - np.exp(-((t + np.pi / 2) ** 2) / 0.04))
-    r = 0.0265 * np.maximum(np.cos(t), 0) ** 0.95
-    z = 0.034 * np.sin(t) + tip
-    return [Part(lathe(np.stack([r, z], 1), 24, crease=75).turned(rotation("y", 90)), shine=0.2)]
-
-
-def _carrot() -> list[Part]:
-    s = np.linspace(0, 1, 14)
-    r = 0.017 * (1 - s) ** 0.6 * np.clip(0.75 + 4 * s, 0, 1) + 0.0015
-    body = lathe(
-        [(0, 0), *np.stack([r[::-1], 0.13 * s], 1)[:-1], (0.013, 0.13), (0, 0.132)], 18, 60
-    )
-    leaves = []
-    for k in range(5):
-        lean = 0.022 * np.array([np.cos(k * 1.26), np.sin(k * 1.26)])
-        path = np.array([(0, 0, 0.128), (*(lean * 0.45), 0.15), (*lean, 0.175)])
-        leaves.append(sweep(path, [0.002, 0.0045, 0.002], sides=6, up=(0.31, 0.9, 0.1)))
-    parts = [Part(body, shine=0.2), Part(merge(leaves), LEAF, shine=0.1)]
-    lying = rotation("y", 86)
-    return [Part(p.mesh.turned(lying), p.paint, p.alpha, p.shine) for p in parts]
-
-
 def _box(size: tuple[float, float, float], label: bool) -> list[Part]:
     x, y, z = size
     body = rounded_box(size, 0.0015).moved((0, 0, z / 2))
@@ -430,12 +320,12 @@ _MAKERS: dict[str, list[Callable[[], list[Part]]]] = {
     "teapot": [lambda: _teapot(0.85), lambda: _teapot(1.0)],
     "vase": [lambda: _vase(0.013, 0.012), lambda: _vase(0.018, 0.006)],
     "pan": [lambda: _pan(DARK), lambda: _pan(WOOD)],
-    "apple": [lambda: _apple(True), lambda: _apple(False)],
-    "banana": [lambda: _banana(0.75), lambda: _banana(0.55)],
-    "orange": [_citrus],
-    "lemon": [_lemon],
-    "pear": [_pear],
-    "carrot": [_carrot],
+    "apple": [lambda: apple(True), lambda: apple(False)],
+    "banana": [lambda: banana(0.75), lambda: banana(0.55)],
+    "orange": [citrus],
+    "lemon": [lemon],
+    "pear": [pear],
+    "carrot": [carrot],
     "box": [
         lambda: _box((0.1, 0.075, 0.055), False),
         lambda: _box((0.085, 0.035, 0.12), True),

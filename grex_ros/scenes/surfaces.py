@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from grex_ros.scenes.shapes import Rgb
+from grex_ros.scenes.parts import Rgb
 
 PATTERNS = ("plain", "wood", "planks", "checker", "noise", "stripes", "speckle", "weave")
 
