@@ -34,6 +34,7 @@ class LossWeights:
     minimap: float = 0.1
     no_target: float = 1.0
     count: float = 0.3
+    alignment: float = 0.5
 
 
 @dataclass
@@ -43,6 +44,7 @@ class PictureTruth:
     masks: Tensor  # (K, h, w) 0..1 at the size of the mask features
     boxes: Tensor  # (K, 4) centre x, y, width, height in 0..1 of the padded picture
     meant: Tensor  # (E, K) 1 = the expression means the object
+    names: list[str]  # K phrases such as "red cup"
 
 
 def instance_losses(
@@ -159,6 +161,13 @@ def language_losses(
         classes = out.count.shape[1]
         losses["count"] = F.cross_entropy(out.count.float(), number.clamp(max=classes - 1))
     return losses  # type: ignore[return-value]
+
+
+def alignment_loss(logits: Tensor, names: list[str], phrases: list[str]) -> Tensor:
+    """Cross-entropy of regions (N, P) that stand for objects called ``names`` over ``phrases``."""
+    place = {phrase: i for i, phrase in enumerate(phrases)}
+    truth = torch.tensor([place[name] for name in names], device=logits.device)
+    return F.cross_entropy(logits.float(), truth)
 
 
 def minimap_truth(union: Tensor, side: int) -> Tensor:

@@ -38,6 +38,7 @@ from grex_ros.model.text_encoder import Tokenizer, wheel_folder
 from training.criterion import (
     LossWeights,
     PictureTruth,
+    alignment_loss,
     instance_losses,
     language_losses,
     proposal_losses,
@@ -100,15 +101,29 @@ class TrainingStep(nn.Module):
         self.model, self.loss = model, loss
 
     def forward(
-        self, images: Tensor, words: Tensor, mask: Tensor, truth: list[PictureTruth]
+        self,
+        images: Tensor,
+        words: Tensor,
+        mask: Tensor,
+        truth: list[PictureTruth],
+        phrases: list[str],
+        phrase_words: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """``images`` (B, 3, H, W) normalised; ``words`` (B*E, L, C) in the order of ``truth``."""
+        """``images`` (B, 3, H, W) normalised; ``words`` (B*E, L, C) in the order of ``truth``;
+        ``phrases`` are all names in ``truth``, ``phrase_words`` their features and mask."""
         state = self.model.encode_image(images)
         losses, matches = instance_losses(state, truth)
         out = self.model.ground(state.repeat([len(t.meant) for t in truth]), words, mask)
         cfg = self.model.cfg
         side = 0 if cfg.region_proposals else cfg.minimap_side
         losses |= language_losses(out, truth, matches, side)
+        decoder = self.model.region_decoder
+        if decoder.alignment is not None and self.model.text_adapter is not None:
+            regions = torch.cat([state.regions[r, i] for i, (r, _) in enumerate(matches)])
+            names = [t.names[k] for t, (_, ks) in zip(truth, matches, strict=True) for k in ks]
+            adapted = self.model.text_adapter(*phrase_words)
+            logits = decoder.alignment(decoder.head.norm(regions), adapted, phrase_words[1])
+            losses["alignment"] = alignment_loss(logits, names, phrases)
         if state.proposals is not None:
             losses |= proposal_losses(state.proposals, truth)
         return weighted_sum(losses, self.loss), {k: v.detach() for k, v in losses.items()}
@@ -308,11 +323,19 @@ class Trainer:
         images = self.model.normalise([s.pixels.to(device) for s in samples])
         images = images.contiguous(memory_format=torch.channels_last)
         truth = [
-            PictureTruth(*(t.to(device) for t in (s.truth.masks, s.truth.boxes, s.truth.meant)))
+            PictureTruth(
+                s.truth.masks.to(device),
+                s.truth.boxes.to(device),
+                s.truth.meant.to(device),
+                s.truth.names,
+            )
             for s in samples
         ]
+        phrases = sorted({name for t in truth for name in t.names})
         with self.accelerator.autocast():
-            loss, terms = self.step_module(images, words, mask, truth)
+            loss, terms = self.step_module(
+                images, words, mask, truth, phrases, self.words(phrases, device)
+            )
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.step_module.parameters(), self.config.clip_norm)
         self.optimizer.step()

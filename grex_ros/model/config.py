@@ -55,6 +55,8 @@ class RelaConfig:
     image_layers: int = 0  # first decoder layers that see no words: run once a picture
     words_in_every_layer: bool = False  # region-word attention in all layers that see words
     word_padding_mask: bool = False
+    word_product: bool = False  # regions are also multiplied with the words that they attend
+    phrase_alignment: bool = False  # regions and the names of objects share a space (training)
     text_adapter_layers: int = 0
     region_proposals: bool = False  # regions start at peaks of a map of object centres
     region_appearance: bool = False  # add each region's mask-pooled features and its box
@@ -74,7 +76,7 @@ class RelaConfig:
             raise ValueError("image_layers needs a backbone that takes no language")
         if self.image_layers >= self.decoder_layers:
             raise ValueError("at least one decoder layer must see the words")
-        for name in ("region_proposals", "region_appearance"):
+        for name in ("region_proposals", "region_appearance", "phrase_alignment"):
             if getattr(self, name) and not (self.instance_heads and self.image_layers):
                 raise ValueError(f"{name} needs instance_heads and image_layers")
 
@@ -148,6 +150,8 @@ PRESETS: dict[str, RelaConfig] = {
         image_layers=2,
         words_in_every_layer=True,
         word_padding_mask=True,
+        word_product=True,
+        phrase_alignment=True,
         text_adapter_layers=1,
         region_proposals=True,
         region_appearance=True,

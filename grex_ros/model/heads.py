@@ -84,6 +84,27 @@ class InstanceHeads(nn.Module):
         return (moved if start is None else moved + start.logit(eps=1e-4)).sigmoid()
 
 
+class PhraseAlignment(nn.Module):
+    """How well regions fit phrases such as "red cup": cosine over a learned temperature.
+
+    Trained on the names of annotated objects, so that regions know what they show before they are
+    asked (phrase-object alignment, as in InstAlign).
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.region = nn.Linear(dim, dim)
+        self.phrase = nn.Linear(dim, dim)
+        self.scale = nn.Parameter(torch.tensor(10.0))
+
+    def forward(self, regions: Tensor, words: Tensor, word_mask: Tensor) -> Tensor:
+        """Regions (N, C), words (P, L, C) and mask (P, L) of P phrases -> logits (N, P)."""
+        mask = word_mask[..., None].to(words.dtype)
+        phrases = self.phrase((mask * words).sum(1) / mask.sum(1))
+        regions = F.normalize(self.region(regions), dim=-1)
+        return self.scale * regions @ F.normalize(phrases, dim=-1).T
+
+
 class RelevanceNoTarget(nn.Module):
     """No-target and count from the regions weighted by their relevance, the most relevant region,
     and the sentence (the plain mean of the official model is diluted by background regions)."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import RelaConfig
-from .heads import InstanceHeads, MaskHead, RelevanceNoTarget
+from .heads import InstanceHeads, MaskHead, PhraseAlignment, RelevanceNoTarget
 from .pixel_decoder import sine_position
 from .proposals import Proposals, RegionProposals, box_waves, outside_box
 
@@ -103,6 +103,22 @@ class FeedForward(nn.Module):
         return self.norm(x + self.linear2(F.relu(self.linear1(x))))
 
 
+class Product(nn.Module):
+    """Adds the product of regions and what they read. A sum alone leaves it to the next layers to
+    find out whether a region is what the words say."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.region = nn.Linear(dim, dim)
+        self.read = nn.Linear(dim, dim)
+        self.out = nn.Linear(dim, dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, read: Tensor) -> Tensor:
+        """``x`` (Q, B, C) before and ``read`` (Q, B, C) after attending the words."""
+        return self.norm(read + self.out(F.gelu(self.region(x)) * self.read(read)))
+
+
 class RegionDecoder(nn.Module):
     """Layers of region-image, region-word (where due), region-region attention and feed-forward.
 
@@ -127,7 +143,11 @@ class RegionDecoder(nn.Module):
         self.feed_forward = nn.ModuleList(FeedForward(dim, cfg.decoder_ffn) for _ in range(n))
         word_layers = n - cfg.image_layers if cfg.words_in_every_layer else 1
         self.region_word = nn.ModuleList(Attention(dim, cfg.heads) for _ in range(word_layers))
+        self.word_product = nn.ModuleList(
+            Product(dim) for _ in range(word_layers if cfg.word_product else 0)
+        )
         self.head = MaskHead(cfg)
+        self.alignment = PhraseAlignment(dim) if cfg.phrase_alignment else None
         if cfg.text_adapter_layers:
             self.word_proj = None  # the text adapter has projected them
         else:
@@ -264,6 +284,8 @@ class RegionDecoder(nn.Module):
         self, i: int, x: Tensor, words: Tensor, padding: Tensor | None
     ) -> Tensor:
         out = self.region_word[i](x, words, words, padding=padding)
+        if self.word_product:
+            out = self.word_product[i](x, out)
         if self.word_gate is None:
             return out
         return x + self.cfg.language_weight * self.word_gate.sigmoid() * out

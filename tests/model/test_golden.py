@@ -11,8 +11,8 @@ import torch
 
 from grex_ros.model.checkpoint import CheckpointError, load_tensors, official_tensors
 from grex_ros.model.config import RelaConfig
-from grex_ros.model.rela import ReLA, official_decision
 from grex_ros.model.region_decoder import RelaOutput
+from grex_ros.model.rela import ReLA, official_decision
 
 from .golden import golden, official_state, rule_image
 

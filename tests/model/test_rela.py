@@ -81,7 +81,7 @@ def test_every_parameter_gets_a_gradient(preset: str) -> None:
     cfg = SMALL if preset == "small" else RelaConfig.preset(preset)
     model = ReLA(cfg).train()
     # These start at zero on purpose, which keeps what feeds them from learning at the first step.
-    for name, parameter in model.named_parameters():
+    for parameter in model.parameters():
         if not parameter.any() and parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.02)
     tokens, mask = inputs(2)
@@ -92,6 +92,9 @@ def test_every_parameter_gets_a_gradient(preset: str) -> None:
     outputs = [out.target_mask, out.minimap, out.no_target, out.masks, out.count, out.boxes]
     if state.proposals is not None:
         outputs += [state.proposals.heat, state.proposals.cell_boxes]
+    if model.region_decoder.alignment is not None:
+        found = state.regions[:, 0]
+        outputs.append(model.region_decoder.alignment(found, torch.randn(2, 7, 32), mask))
     outputs += [*out.layer_targets, *(x for layer in state.layers for x in layer)]
     sum((x * torch.randn_like(x)).sum() for x in outputs if x is not None).backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]

@@ -13,6 +13,7 @@ from grex_ros.model.region_decoder import RegionState, RelaOutput
 from training.criterion import (
     LossWeights,
     PictureTruth,
+    alignment_loss,
     dice_loss,
     instance_losses,
     language_losses,
@@ -51,7 +52,8 @@ def picture_truth() -> PictureTruth:
     masks[0, 2:6, 0:4] = 1
     masks[1, 2:6, 4:8] = 1
     boxes = torch.tensor([[0.25, 0.5, 0.5, 0.5], [0.75, 0.5, 0.5, 0.5]])
-    return PictureTruth(masks, boxes, torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]))
+    meant = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    return PictureTruth(masks, boxes, meant, ["red cup", "cup"])
 
 
 def test_match_is_the_cheapest_of_all_assignments() -> None:
@@ -196,6 +198,13 @@ def test_proposal_losses_want_a_peak_at_every_centre() -> None:
     found.heat[0, 2, 1] = 20.0
     found.heat[0, 0, 0] = 20.0  # far from both centres
     assert float(proposal_losses(found, [truth])["heat"]) > 5
+
+
+def test_alignment_loss_finds_names_among_phrases() -> None:
+    logits = torch.tensor([[9.0, 0.0], [0.0, 9.0], [0.0, 9.0]])
+    right = alignment_loss(logits, ["cup", "red cup", "red cup"], ["cup", "red cup"])
+    wrong = alignment_loss(logits, ["red cup", "cup", "cup"], ["cup", "red cup"])
+    assert float(right) < 1e-3 < 8 < float(wrong)
 
 
 def test_every_loss_has_a_weight() -> None:

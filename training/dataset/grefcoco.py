@@ -40,6 +40,7 @@ class Instance:
 
     ``box`` is (x0, y0, x1, y1) in pixels, ends exclusive. ``segmentation`` is a COCO RLE
     ({"size": [h, w], "counts": str or list}) or a list of polygons [x0, y0, x1, y1, ...].
+    ``color`` is known of generated objects only.
     """
 
     ann_id: int
@@ -48,6 +49,12 @@ class Instance:
     box: tuple[float, float, float, float]
     segmentation: Mapping[str, Any] | Sequence[Sequence[float]]
     iscrowd: bool = False
+    color: str = ""
+
+    @property
+    def name(self) -> str:
+        """What one would call it: "red cup"."""
+        return f"{self.color} {self.category}".strip()
 
 
 @dataclass(frozen=True)
@@ -235,6 +242,7 @@ def _read_instances(
                 category=names[category_id],
                 box=(x, y, x + width, y + height),
                 segmentation=annotation["segmentation"],
+                color=str(annotation.get("color", "")),
             )
         )
     return by_image, crowds

@@ -74,7 +74,9 @@ class TrainingPictures(Dataset[Sample]):
             for ann_id in expression.ann_ids:
                 meant[row, column[ann_id]] = 1
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return Sample(pixels, PictureTruth(masks.float() / 255, boxes, meant), texts)
+        names = [instance.name for instance in record.instances]
+        truth = PictureTruth(masks.float() / 255, boxes, meant, names)
+        return Sample(pixels, truth, texts)
 
     def _size(self, record: Record) -> tuple[int, int]:
         side = self.cfg.image_size

@@ -1,0 +1,50 @@
+"""Draws the losses of a run: ``python -m training.curve runs/tabletop docs/training_curve.png``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import matplotlib
+import typer
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402
+
+PANELS = {
+    "find every object": ("heat", "objectness", "cell_giou", "giou", "region_dice"),
+    "choose the ones meant": ("target", "no_target", "count", "dice"),
+}
+
+
+def draw(rows: list[dict[str, float]], out: Path) -> None:
+    """Two panels of loss terms over minutes; ``rows`` as in a run's log.jsonl."""
+    figure, axes = pyplot.subplots(1, len(PANELS), figsize=(11, 4), constrained_layout=True)
+    minutes = [row["seconds"] / 60 for row in rows]
+    for axis, (title, names) in zip(axes, PANELS.items(), strict=True):
+        for name in names:
+            axis.plot(minutes, [row.get(name, float("nan")) for row in rows], label=name)
+        axis.set(title=title, xlabel="minutes of training", ylabel="loss", yscale="log")
+        axis.grid(alpha=0.3)
+        axis.legend(loc="upper right", fontsize=8)
+    figure.suptitle(f"{int(rows[-1]['step'])} steps")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=110)
+    pyplot.close(figure)
+
+
+def main(
+    run: Annotated[Path, typer.Argument(help="folder of a training run")],
+    out: Annotated[Path, typer.Argument(help="picture to write")],
+) -> None:
+    """Draw the loss terms of a run over time."""
+    lines = (run / "log.jsonl").read_text().splitlines()
+    if not lines:
+        raise typer.BadParameter(f"{run}/log.jsonl is empty: the run has not come far enough")
+    draw([json.loads(line) for line in lines], out)
+    print(f"wrote {out}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
