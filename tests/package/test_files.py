@@ -7,7 +7,6 @@ from tests.package.source_imports import ROOT, source_files
 LIMIT = 400
 # Longer files, and why splitting them would not help a reader.
 LONGER = {
-    "grex_ros/scenes/shapes.py": "one table of the shapes of all kinds",
     "grex_ros/scenes/wording.py": "one grammar, from a program to a sentence",
 }
 
