@@ -15,7 +15,7 @@ import numpy as np
 
 from grex_ros.scenes import vocabulary
 from grex_ros.scenes.falsify import CLAUSES, SOURCES, absent, falsify
-from grex_ros.scenes.objects import COLORS
+from grex_ros.scenes.objects import COLORS, KINDS
 from grex_ros.scenes.programs import Program, evaluate, is_clear
 from grex_ros.scenes.sampling import ALL, TRIES, ProgramSampler
 from grex_ros.scenes.wording import Wording
@@ -56,13 +56,18 @@ class Expression:
 
 
 def compose(
-    view: Sequence[ViewObject], rng: np.random.Generator, count: int, no_target: float = 0.25
+    view: Sequence[ViewObject],
+    rng: np.random.Generator,
+    count: int,
+    no_target: float = 0.25,
+    known: Sequence[str] = KINDS,
 ) -> list[Expression]:
     """At most ``count`` different expressions; fewer where the view has no more to say.
 
-    ``no_target`` is the expected share of expressions that mean nothing in view.
+    ``no_target`` is the expected share of expressions that mean nothing in view. ``known`` are the
+    kinds that may be named although they are not in view.
     """
-    composer = _Composer(view, rng)
+    composer = _Composer(view, rng, known)
     found: dict[str, Expression] = {}
     for _ in range(2 * count):
         if len(found) == count:
@@ -79,8 +84,10 @@ def compose(
 class _Composer:
     """Expressions over one view."""
 
-    def __init__(self, view: Sequence[ViewObject], rng: np.random.Generator):
-        self._sampler = ProgramSampler(view, rng)
+    def __init__(
+        self, view: Sequence[ViewObject], rng: np.random.Generator, known: Sequence[str] = KINDS
+    ):
+        self._sampler = ProgramSampler(view, rng, known)
         self._wording = Wording(rng, self._sampler.size)
 
     def something(self, one: bool) -> Expression | None:
@@ -125,7 +132,7 @@ class _Composer:
 
     def absent(self) -> Expression | None:
         """A kind, or a group of kinds, that is often on the table but not on this one."""
-        choices = absent(self._sampler.view)
+        choices = absent(self._sampler)
         return self._easy(self._sampler.pick(choices)) if choices else None
 
     def deceptive(
@@ -161,7 +168,7 @@ class _Composer:
 
 
 def demo_commands(
-    view: Sequence[ViewObject], rng: np.random.Generator
+    view: Sequence[ViewObject], rng: np.random.Generator, known: Sequence[str] = KINDS
 ) -> list[tuple[str, Expression]]:
     """Commands for a view, each with the expression it contains.
 
@@ -169,7 +176,7 @@ def demo_commands(
     absurd, and something with one word false; in that order. Where the view has no clear case of
     one, another expression with targets takes its place.
     """
-    composer = _Composer(view, rng)
+    composer = _Composer(view, rng, known)
     many: Callable[[int], bool] = lambda size: size > 1  # noqa: E731
     single: Callable[[int], bool] = lambda size: size == 1  # noqa: E731
     wishes: list[Callable[[], Expression | None]] = [

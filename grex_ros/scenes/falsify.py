@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from grex_ros.scenes import vocabulary
-from grex_ros.scenes.objects import COLORS, KINDS
+from grex_ros.scenes.objects import COLORS
 from grex_ros.scenes.programs import Program, evaluate, is_clear
-from grex_ros.scenes.sampling import ALL, ProgramSampler
+from grex_ros.scenes.sampling import ALL, ProgramSampler, words_of
 
 if TYPE_CHECKING:
     from grex_ros.scenes.scene import ViewObject
@@ -28,22 +28,25 @@ SOURCES: dict[str, dict[str, float]] = {
     "size": {"size": 1},
     "count": {"count": 1},
 }
+_EDITS_TRIED = 6
 _OPPOSITE = {"left": "right", "right": "left", "front": "behind", "behind": "front"}
 
 
 def falsify(true: Program, clause: str, sampler: ProgramSampler) -> Program | None:
     """The program with one such clause changed; None if that leaves doubt about its emptiness."""
     choices = [edited for edited, name in _edits(true, sampler) if name == clause]
-    if not choices:
-        return None
-    false = sampler.pick(choices)
+    for index in sampler.rng.permutation(len(choices))[:_EDITS_TRIED]:
+        if _is_good(choices[index], clause, sampler):
+            return choices[index]
+    return None
+
+
+def _is_good(false: Program, clause: str, sampler: ProgramSampler) -> bool:
     if clause != "count" and false[0] == "count" and sampler.size(false[1]):
-        return None  # there is such a thing, only not so many
+        return False  # there is such a thing, only not so many
     if clause == "kind" and not _says_more_than_kind(false, sampler):
-        return None
-    if _names_reference_again(false) or not surely_nothing(false, sampler.view):
-        return None
-    return false
+        return False
+    return not _names_reference_again(false) and surely_nothing(false, sampler.view)
 
 
 def surely_nothing(program: Program, view: Sequence[ViewObject]) -> bool:
@@ -53,12 +56,15 @@ def surely_nothing(program: Program, view: Sequence[ViewObject]) -> bool:
     return not any(evaluate(other, view) for other in _lookalikes(program, view))
 
 
-def absent(view: Sequence[ViewObject]) -> list[Program]:
-    """The kinds, and groups of kinds, that are surely not in view."""
-    present = {seen.kind for seen in view}
-    programs: list[Program] = [["kind", ALL, kind] for kind in KINDS]
-    programs += [["group", ALL, group] for group in vocabulary.GROUPS]
-    kinds = [{kind} for kind in KINDS] + list(vocabulary.GROUPS.values())
+def absent(sampler: ProgramSampler) -> list[Program]:
+    """The known kinds, and groups of such, that are surely not in view."""
+    present, view = sampler.kinds, sampler.view
+    groups = {
+        group: kinds for group, kinds in vocabulary.GROUPS.items() if kinds & set(sampler.known)
+    }
+    programs: list[Program] = [["kind", ALL, kind] for kind in sampler.known]
+    programs += [["group", ALL, group] for group in groups]
+    kinds = [{kind} for kind in sampler.known] + list(groups.values())
     return [
         program
         for program, meant in zip(programs, kinds, strict=True)
@@ -75,7 +81,7 @@ def _edits(program: Program, sampler: ProgramSampler) -> Iterator[tuple[Program,
     for edited, clause in _edits(inner, sampler):
         yield [operation, edited, *rest], clause
     if operation == "kind":
-        for kind in _others(sampler, KINDS, sampler.kinds, rest[0]):
+        for kind in _others(sampler, sampler.known, sampler.kinds, rest[0]):
             yield ["kind", inner, kind], "kind"
     elif operation == "color":
         for color in _others(sampler, tuple(COLORS), sampler.colors, rest[0]):
@@ -124,20 +130,12 @@ def _lookalikes(program: Program, view: Sequence[ViewObject]) -> Iterator[Progra
 
 def _says_more_than_kind(program: Program, sampler: ProgramSampler) -> bool:
     """Whether the kind is there after all, or there is more to tie the words to the view."""
-    words = set(_leaves(program))
+    words = set(words_of(program))
     return bool(words & {"color", "relation"}) or bool(words & set(sampler.kinds))
 
 
 def _names_reference_again(program: Program) -> bool:
     """ "the black bottle left of the bottle": who says that, sees two of them."""
     if program[0] == "relation" and program[3][0] == "kind":
-        return program[3][2] in _leaves(program[1])
+        return program[3][2] in words_of(program[1])
     return any(_names_reference_again(part) for part in program if isinstance(part, list))
-
-
-def _leaves(program: Program) -> Iterator[str]:
-    for part in program:
-        if isinstance(part, list):
-            yield from _leaves(part)
-        elif isinstance(part, str):
-            yield part

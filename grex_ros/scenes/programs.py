@@ -88,7 +88,8 @@ class _Reading:
 
     def kind(self, inner: Program, kind: str) -> list[ViewObject]:
         members = self.run(inner)
-        self._demand(not any(seen.kind in WIDER_KINDS.get(kind, ()) for seen in members))
+        wider = WIDER_KINDS.get(kind)
+        self._demand(not wider or all(seen.kind not in wider for seen in members))
         return [seen for seen in members if seen.kind == kind]
 
     def group(self, inner: Program, group: str) -> list[ViewObject]:

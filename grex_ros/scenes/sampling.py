@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from grex_ros.scenes import vocabulary
-from grex_ros.scenes.objects import COLORS
+from grex_ros.scenes.objects import COLORS, KINDS
 from grex_ros.scenes.programs import Program, evaluate, is_clear
 
 if TYPE_CHECKING:
@@ -23,12 +23,16 @@ TRIES = 24  # before another category gets its turn
 class ProgramSampler:
     """Programs over one view. Everything random comes from ``rng``.
 
-    ``kinds`` and ``colors`` are those in view, sorted.
+    ``known`` are the kinds that might lie on such a table; ``kinds`` and ``colors`` are those in
+    view, sorted.
     """
 
-    def __init__(self, view: Sequence[ViewObject], rng: np.random.Generator):
+    def __init__(
+        self, view: Sequence[ViewObject], rng: np.random.Generator, known: Sequence[str] = KINDS
+    ):
         self.view = list(view)
         self.rng = rng
+        self.known = tuple(known)
         self.kinds = sorted({seen.kind for seen in self.view})
         self.colors = sorted({seen.color for seen in self.view} - {""})
 
@@ -132,9 +136,11 @@ class ProgramSampler:
         which = ("left", "right", "left", "right", "front", "back", "middle")
         return ["extreme", inner, self.pick(which)]
 
-    def _relation(self) -> Program:
+    def _relation(self) -> Program | None:
         how = self.pick(("left", "right", "front", "behind", "beside", "nearest"))
         anchor = self._plain() if self.chance(0.85) else self._position()
+        if how in ("nearest", "beside") and "camera" in words_of(anchor):
+            return None  # "closest to the camera" is said of the one that sees the table
         return ["relation", self._plain_or_all(), how, anchor]
 
     def _and(self) -> Program | None:
@@ -176,6 +182,15 @@ class ProgramSampler:
         if self.chance(0.4):
             return ["side", whole, self.pick(("left", "right"))]
         return ["extreme", whole, self.pick(("left", "right", "front", "back"))]
+
+
+def words_of(program: Program) -> Iterator[str]:
+    """Every operation, kind, colour ... that a program is made of."""
+    for part in program:
+        if isinstance(part, list):
+            yield from words_of(part)
+        elif isinstance(part, str):
+            yield part
 
 
 _DRAWS: dict[str, Callable[[ProgramSampler], Program | None]] = {

@@ -205,7 +205,6 @@ _ALIKE_COLORS = (
     {"gray", "black"},
     {"white", "yellow"},
     {"black", "brown"},
-    {"green", "blue"},
 )
 
 

@@ -2,68 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 
-from grex_ros.scenes import vocabulary
+from grex_ros.scenes import phrases, vocabulary
 from grex_ros.scenes.programs import Program
 
 T = TypeVar("T")
-
-_EXTREME_BEFORE = {
-    "left": ("leftmost", "left-most", "far left"),
-    "right": ("rightmost", "right-most", "far right"),
-    "front": ("nearest", "closest", "front"),
-    "back": ("farthest", "furthest", "back"),
-    "middle": ("middle", "center", "central"),
-    "largest": ("largest", "biggest"),
-    "smallest": ("smallest", "tiniest"),
-}
-_EXTREME_OF_TWO = {
-    "left": ("left", "left", "leftmost"),
-    "right": ("right", "right", "rightmost"),
-    "largest": ("larger", "bigger", "large", "big", "largest"),
-    "smallest": ("smaller", "small", "little", "smallest"),
-}
-_EXTREME_AFTER = {
-    "left": ("on the far left", "furthest to the left", "farthest left"),
-    "right": ("on the far right", "furthest to the right", "farthest right"),
-    "front": (
-        "closest to the camera",
-        "nearest to the camera",
-        "at the very front",
-    ),
-    "back": ("farthest from the camera", "furthest away", "farthest away", "at the very back"),
-    "middle": ("in the middle", "in the center", "in between the other two"),
-}
-_SIDE_AFTER = {
-    side: (
-        f"on the {side}",
-        f"on the {side} side",
-        f"on the {side} side of the table",
-        f"in the {side} half",
-        f"in the {side} half of the picture",
-        f"to the {side}",
-    )
-    for side in ("left", "right")
-}
-_RELATION = {
-    "left": ("left of", "to the left of"),
-    "right": ("right of", "to the right of"),
-    "front": ("in front of",),
-    "behind": ("behind",),
-    "beside": ("next to", "beside", "near"),
-    "nearest": ("closest to", "nearest to", "nearest"),
-}
-_SIZE = {
-    "small": ("small", "small", "little"),
-    "medium": ("medium-sized", "medium"),
-    "large": ("large", "large", "big"),
-}
-_EXCEPT = ("except", "except for", "but", "other than", "apart from")
 
 
 @dataclass
@@ -107,7 +56,10 @@ class Wording:
             text = self._except(program, number)
         else:
             text = self._phrase(program, number)
-        return text.replace("every thing", "every object")
+        text = text.replace("every thing", "every object")
+        if " is " not in text and self._chance(0.6):
+            text = re.sub(r"\b(the (?:\w+ )*?)pair of scissors", r"\1scissors", text)
+        return text
 
     def say_all(self, program: Program) -> str:
         """ "all red cups", whatever their number."""
@@ -142,7 +94,7 @@ class Wording:
 
     def _many(self, parts: _Parts, definite: bool) -> str:
         noun = self._noun(parts)
-        if noun.thing and not definite and self._chance(0.5):
+        if noun.thing and not (definite or parts.before) and self._chance(0.5):
             return self._everything(parts)
         body = self._body(parts, noun, plural=True)
         if definite:
@@ -212,7 +164,7 @@ class Wording:
     def _body(self, parts: _Parts, noun: _Noun, plural: bool) -> str:
         name = noun.plural if plural else noun.singular
         color = self._color(parts.color) if parts.color else ""
-        size = self._pick(_SIZE[parts.size]) if parts.size else ""
+        size = self._pick(phrases.SIZE[parts.size]) if parts.size else ""
         verb = "are" if plural and not noun.mass else "is"
         tail = " ".join(parts.after)
         clause = self._chance(0.12)
@@ -236,28 +188,28 @@ class Wording:
             style = "each"  # "all red cups and bowls" would leave open which bowls
         if style == "bare" and modified and not all(parts.color for parts in plain):
             style = "the"
-        phrases: list[str] = []
+        said: list[str] = []
         for parts, count in zip(plain, counts, strict=True):
             noun = self._noun(parts)
             body = self._body_plain(parts, noun, plural=count != 1)
-            if style == "bare" or (style == "all" and phrases):
-                phrases.append(body)
+            if style == "bare" or (style == "all" and said):
+                said.append(body)
             elif style == "all":
-                phrases.append(self._pick(("all ", "all the ", "all of the ")) + body)
+                said.append(self._pick(("all ", "all the ", "all of the ")) + body)
             elif style == "every" and not noun.mass and count != 1 and not parts.before:
-                phrases.append("every " + self._body_plain(parts, noun, plural=False))
+                said.append("every " + self._body_plain(parts, noun, plural=False))
             elif style == "each" and count != 1:
-                phrases.append("all " + body)
+                said.append("all " + body)
             else:
-                phrases.append("the " + body)
-        if len(phrases) == 2 and counts == [1, 1] and style == "the" and self._chance(0.15):
-            return f"both {phrases[0]} and {phrases[1]}"
+                said.append("the " + body)
+        if len(said) == 2 and counts == [1, 1] and style == "the" and self._chance(0.15):
+            return f"both {said[0]} and {said[1]}"
         joint = self._pick((" and ", " and ", " and ", " as well as ", " plus "))
-        return ", ".join(phrases[:-1]) + joint + phrases[-1]
+        return ", ".join(said[:-1]) + joint + said[-1]
 
     def _body_plain(self, parts: _Parts, noun: _Noun, plural: bool) -> str:
         color = self._color(parts.color) if parts.color else ""
-        size = self._pick(_SIZE[parts.size]) if parts.size else ""
+        size = self._pick(phrases.SIZE[parts.size]) if parts.size else ""
         return self._join(*parts.before, size, color, noun.plural if plural else noun.singular)
 
     def _except(self, program: Program, number: int) -> str:
@@ -275,7 +227,7 @@ class Wording:
             head = self._pick(("all ", "all the ", "all of the ")) + self._body_plain(
                 parts, noun, True
             )
-        return f"{head} {self._pick(_EXCEPT)} {self._excepted(whole, part)}"
+        return f"{head} {self._pick(phrases.EXCEPT)} {self._excepted(whole, part)}"
 
     def _complement(self, parts: _Parts, noun: _Noun, negation: Sequence[str], number: int) -> str:
         """The whole with a relative clause: "the cups that are not red"."""
@@ -344,12 +296,12 @@ class Wording:
                 if self._chance(0.12):
                     parts.before.append(arguments[0])
                 else:
-                    parts.after.append(self._pick_name(_SIDE_AFTER[arguments[0]]))
+                    parts.after.append(self._pick_name(phrases.SIDE_AFTER[arguments[0]]))
             elif operation == "relation":
                 how, reference = arguments
                 parts.unique = parts.unique or how == "nearest"
                 anchor = self._phrase(reference, 1, definite=True)
-                parts.after.append(f"{self._pick(_RELATION[how])} {anchor}")
+                parts.after.append(f"{self._pick(phrases.RELATION[how])} {anchor}")
             else:
                 raise ValueError(f"cannot say {operation!r} inside a phrase: {program!r}")
             program = inner
@@ -357,18 +309,20 @@ class Wording:
 
     def _say_extreme(self, parts: _Parts, which: str, inner: Program, before: bool) -> None:
         parts.unique = True
-        if which in _EXTREME_OF_TWO and self._sizes(inner) == 2:
+        if which in phrases.EXTREME_OF_TWO and self._sizes(inner) == 2:
             if which in ("left", "right") and not before and self._chance(0.4):
                 parts.after.append(self._pick((f"on the {which}", f"furthest to the {which}")))
             else:
-                parts.before.append(self._pick(_EXTREME_OF_TWO[which]))
-        elif which in _EXTREME_AFTER and not before and self._chance(0.45):
-            choices = _EXTREME_AFTER[which]
+                parts.before.append(self._pick(phrases.EXTREME_OF_TWO[which]))
+        elif which in phrases.EXTREME_AFTER and not before and self._chance(0.45):
+            choices = phrases.EXTREME_AFTER[which]
             if which == "middle" and self._sizes(inner) != 3:
                 choices = choices[:2]
+            if self._sizes(["kind", ["all"], "camera"]):  # not the one that sees the table
+                choices = tuple(words for words in choices if "camera" not in words)
             parts.after.append(self._pick(choices))
         else:
-            parts.before.append(self._pick_name(_EXTREME_BEFORE[which]))
+            parts.before.append(self._pick_name(phrases.EXTREME_BEFORE[which]))
 
     def _noun(self, parts: _Parts) -> _Noun:
         if parts.kind:
