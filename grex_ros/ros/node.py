@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -145,7 +146,8 @@ class GrexNode(LifecycleNode):
             step()
         except Exception as error:
             sentence = f"Could not {name}: {error or type(error).__name__}"
-            self.get_logger().error(sentence)
+            if self.context.ok():  # else it only stumbled over the end of the process
+                self.get_logger().error(sentence)
             self._diagnostics.failed(sentence)
             undo()
             # To fail is to stay in the state before; a half-done way down goes through on_error
@@ -158,12 +160,12 @@ class GrexNode(LifecycleNode):
         self.destroy_timer(self._autostart_timer)
         if self.trigger_configure() is TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
-            return
-        name = self.get_fully_qualified_name()
-        self.get_logger().error(
-            f"The node waits unconfigured. When the cause is gone: ros2 lifecycle set {name}"
-            " configure, then activate."
-        )
+        elif self.context.ok():
+            name = self.get_fully_qualified_name()
+            self.get_logger().error(
+                "The node waits unconfigured. When the cause is gone: ros2 lifecycle set"
+                f" {name} configure, then activate."
+            )
 
     def _configure(self) -> None:
         settings = parameters.read(self)
@@ -308,25 +310,40 @@ class GrexNode(LifecycleNode):
         return int(self.get_clock().now().nanoseconds)
 
 
+def spin(node: LifecycleNode) -> None:
+    """Serve a node until its context is shut down; what a callback raises is logged, no more."""
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    while node.context.ok():
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            return
+        except Exception as error:
+            if node.context.ok():
+                node.get_logger().error(f"A callback failed: {type(error).__name__}: {error}")
+
+
 def main(args: list[str] | None = None) -> None:
     """Run the node until it is interrupted. Exits with 1 and one line if a parameter given at start
     is refused.
     """
     rclpy.init(args=args)
+    node: GrexNode | None = None
     try:
         node = GrexNode()
-    except (ParameterException, InvalidQosOverridesError, RuntimeError) as error:
-        rclpy.logging.get_logger("grex").fatal(f"Cannot start: {error}")
-        rclpy.try_shutdown()
-        sys.exit(1)
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+        spin(node)
+    except KeyboardInterrupt:
         pass
+    except (ParameterException, InvalidQosOverridesError, RuntimeError) as error:
+        if rclpy.ok():  # else the interrupt came before the node was made
+            rclpy.logging.get_logger("grex").fatal(f"Cannot start: {error}")
+            sys.exit(1)
     finally:
-        node.destroy_node()
+        # The terminal and `ros2 launch` send one each; the second must not break the way down.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if node is not None:
+            node.destroy_node()
         rclpy.try_shutdown()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,16 +10,19 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from grex_ros.msg import Grounding as G
+from rclpy.context import Context
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
 from grex_ros.ros.conversions import to_rgb
-from tests.ros.color_grounder import ColorGrounder, picture
+from grex_ros.ros.node import GrexNode, spin
+from tests.ros.color_grounder import ColorGrounder, color_grounder, picture
 from tests.ros.graph import LATCHED, Graph, wait_until
 
 RED = picture(("red", 8, 8, 20, 16), ("red", 30, 20, 40, 24))
@@ -390,6 +394,27 @@ def test_qos_can_be_overridden_and_misfits_are_named(
         time.sleep(0.05)
         text += capfd.readouterr().err
     assert "[WARN]" in text
+
+
+def test_a_callback_that_raises_ends_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    context = Context()
+    rclpy.init(context=context)
+    node = GrexNode(grounder_factory=color_grounder, context=context, namespace="/lonely")
+    calls = []
+
+    def fail() -> None:
+        calls.append(1)
+        raise ValueError("broken callback")
+
+    node.create_timer(0.01, fail)
+    thread = threading.Thread(target=spin, args=(node,), daemon=True)
+    thread.start()
+    wait_until(lambda: len(calls) > 3, "a call after a failed one")
+    context.try_shutdown()
+    thread.join(10)
+    assert not thread.is_alive()
+    node.destroy_node()
+    assert "A callback failed: ValueError: broken callback" in capfd.readouterr().err
 
 
 def test_simulated_time_before_the_clock_runs(make_graph: MakeGraph) -> None:
