@@ -82,7 +82,9 @@ class Camera(Node):
             except RenderingUnavailable as error:
                 if source == "render":
                     raise
-                self.get_logger().warn(f"Nothing can be rendered here, so a bag is played: {error}")
+                self.get_logger().warning(
+                    f"Nothing can be rendered here, so a bag is played: {error}"
+                )
         return pictures.read_bag(bag or demo_bag(), seed)
 
     def _publish(self) -> None:
