@@ -193,9 +193,10 @@ def demo_commands(
     for number, wish in enumerate(wishes):
         for attempt in range(24):
             expression = wish() if attempt < 16 else composer.something(one=attempt % 2 == 0)
-            if expression is None or " " not in expression.text:
+            if expression is None or expression.text in said:
                 continue
-            if expression.text not in said and expression.text.split()[0] in _DETERMINERS:
+            first = ("the",) if len(expression.targets) == 1 and number else _DETERMINERS
+            if expression.text.split()[0] in first:
                 said.add(expression.text)
                 commands.append((f"{_VERBS[number % len(_VERBS)]} {expression.text}", expression))
                 break

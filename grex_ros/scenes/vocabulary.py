@@ -159,7 +159,7 @@ THING_NOUNS = (("object", "objects"), ("thing", "things"), ("item", "items"))
 
 # Kind -> kinds that many people call by the same name: "the cup" may well mean a mug.
 WIDER_KINDS: dict[str, frozenset[str]] = {
-    "cup": frozenset({"mug"}),
+    "cup": frozenset({"mug", "glass"}),
     "box": frozenset({"carton"}),
     "hat": frozenset({"cap"}),
     "plate": frozenset({"tray"}),

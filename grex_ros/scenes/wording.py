@@ -158,7 +158,7 @@ class Wording:
         elif head == "anything":
             head = "everything"
         if not tail and self._chance(0.3):
-            tail = self._pick(("on the table", "in view", "you can see"))
+            tail = self._pick(("on the table", "in view"))
         return self._join(head, tail)
 
     def _body(self, parts: _Parts, noun: _Noun, plural: bool) -> str:

@@ -15,7 +15,7 @@ from grex_ros.scenes.scene import ViewObject
 
 _ALL = r"(?:all of the|all the|all|each|every|both of the|both the|both)"
 _EXCEPT = r" (?:except for|except|but|other than|apart from) "
-_WHERE = r"(?: (?:on the table|in view|you can see))?$"
+_WHERE = r"(?: (?:on the table|in view))?$"
 
 
 class NoOpinionError(Exception):
