@@ -139,6 +139,17 @@ def test_the_pins_lie_in_the_ranges(setup_arguments: dict[str, Any]) -> None:
             assert pin.version in requirement.specifier
 
 
+def test_the_robot_gets_what_rosdep_has_no_key_for(setup_arguments: dict[str, Any]) -> None:
+    """A robot has the dependencies from package.xml and requirements/robot.txt, and no others."""
+    lines = (ROOT / "requirements" / "robot.txt").read_text(encoding="utf-8").splitlines()
+    from_pip = {line for line in lines if line and not line.startswith("#")}
+    names = {"opencv-python-headless": "python3-opencv", "pillow": "python3-pil"}
+    for text in setup_arguments["install_requires"]:
+        name = Requirement(text).name
+        key = names.get(name) or ROSDEP_KEYS.get(name, name)
+        assert key in dependencies("exec_depend") or text in from_pip, text
+
+
 def test_torchvision_is_never_installed_by_default(setup_arguments: dict[str, Any]) -> None:
     """It cannot be imported beside a CPU build of torch and then breaks transformers."""
     files = "".join(path.read_text() for path in (ROOT / "requirements").glob("*.txt"))
