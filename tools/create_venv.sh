@@ -18,6 +18,10 @@ python=${2:-}
 [ "$(uname -s) $(uname -m)" = "Linux x86_64" ] ||
     stop "the ROS 2 wheels exist for Linux on x86_64 only; elsewhere build in a ROS workspace with colcon (README.md)"
 
+case $PWD in
+*" "*) stop "the path of this checkout has a space in it, which scripts cannot name as their interpreter; move it" ;;
+esac
+
 if [ -n "$python" ]; then
     command -v "$python" >/dev/null || stop "PYTHON=$python is not to be found"
     suits "$python" || stop "PYTHON=$python is not Python 3.10 to 3.13"
