@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+Picture = npt.NDArray[np.uint8]
+
 GAP = 8  # pixels between pictures
 PAPER = 255
 
 
-def sheet(
-    pictures: list[npt.NDArray[np.uint8]], columns: int, scale: float
-) -> npt.NDArray[np.uint8]:
+def sheet(pictures: list[Picture], columns: int, scale: float) -> Picture:
     """Pictures (H, W, 3) of one size, row by row, each made smaller by `scale`, as (H', W', 3)."""
     small = [
         cv2.resize(it, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for it in pictures
@@ -42,13 +42,13 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=3)
     parser.add_argument("--scale", type=float, default=0.6)
     arguments = parser.parse_args()
-    overlays = []
+    overlays: list[Picture] = []
     for number in arguments.answers:
         path = arguments.demo / f"{number}.png"
         overlay = cv2.imread(str(path))
         if overlay is None:
             parser.error(f"{path} cannot be read")
-        overlays.append(overlay)
+        overlays.append(overlay.astype(np.uint8))
     arguments.picture.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(arguments.picture), sheet(overlays, arguments.columns, arguments.scale))
 
