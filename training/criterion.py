@@ -46,6 +46,12 @@ class PictureTruth:
     meant: Tensor  # (E, K) 1 = the expression means the object
     names: list[str]  # K phrases such as "red cup"
 
+    def to(self, device: torch.device) -> PictureTruth:
+        """The same on ``device``."""
+        return PictureTruth(
+            self.masks.to(device), self.boxes.to(device), self.meant.to(device), self.names
+        )
+
 
 def instance_losses(
     state: RegionState, truth: list[PictureTruth]

@@ -211,6 +211,29 @@ def test_train_stop_resume_export(dataset: Path, tmp_path: Path) -> None:
     assert len(grounder.ground(["the red square", "the dog"])) == 2
 
 
+@pytest.mark.timeout(300)
+def test_words_alone_leave_the_image_part_as_it_is(dataset: Path, tmp_path: Path) -> None:
+    config = TrainConfig(
+        dataset=str(dataset), steps=2, batch_size=2, expressions=3, freeze_image=True
+    )
+    trainer = Trainer(config, tmp_path / "run")
+    before = {n: p.clone() for n, p in trainer.model.state_dict().items()}
+    trainer.train()
+    after = trainer.model.state_dict()
+    changed = {n for n in before if not torch.equal(before[n], after[n])}
+    assert any(n.startswith("region_decoder.region_word") for n in changed)
+    image = ("backbone.", "pixel_decoder.", "region_decoder.proposals", "region_decoder.head.norm")
+    assert not any(n.startswith(image) for n in changed)
+
+    samples = [trainer.loader.dataset[i] for i in range(2)]
+    kept = trainer.regions(samples, torch.device("cpu"))
+    trainer.model.eval()
+    with torch.no_grad():
+        fresh = trainer.model.encode_image(trainer.model.normalise([s.pixels for s in samples]))
+    torch.testing.assert_close(kept.state.regions, fresh.regions, atol=5e-3, rtol=5e-3)
+    torch.testing.assert_close(kept.state.mask_features, fresh.mask_features, atol=2e-2, rtol=5e-3)
+
+
 def test_pretrained_parts_are_in_the_model() -> None:
     model = build_model(RelaConfig.preset("tabletop"))
     fresh = ReLA(RelaConfig.preset("tabletop"))

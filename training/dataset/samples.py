@@ -22,6 +22,7 @@ from .grefcoco import DatasetError, Record, instance_mask
 class Sample:
     """One picture at the model's size and E of its expressions."""
 
+    index: int  # the picture's place in the dataset
     pixels: Tensor  # (3, h, w) uint8 RGB, without padding
     truth: PictureTruth
     texts: list[str]
@@ -76,7 +77,7 @@ class TrainingPictures(Dataset[Sample]):
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         names = [instance.name for instance in record.instances]
         truth = PictureTruth(masks.float() / 255, boxes, meant, names)
-        return Sample(pixels, truth, texts)
+        return Sample(index, pixels, truth, texts)
 
     def _size(self, record: Record) -> tuple[int, int]:
         side = self.cfg.image_size
