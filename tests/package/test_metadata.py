@@ -84,6 +84,12 @@ def test_colcon_takes_it_for_one_cmake_package() -> None:
     assert not {name for name in nested if name.split("/")[0] in ("interfaces", "training", "msg")}
 
 
+def test_colcon_runs_tests_that_are_there() -> None:
+    folders = re.search(r"foreach\(folder (contract [a-z ]+)\)", CMAKE)[1].split()
+    for folder in folders:
+        assert list((ROOT / "tests" / folder).glob("test_*.py")), folder
+
+
 def test_every_import_of_the_robot_is_a_dependency() -> None:
     """What grex_ros and the launch files import is named in package.xml."""
     imported = {
