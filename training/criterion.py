@@ -155,9 +155,7 @@ def language_losses(
         ),
         "mask": F.cross_entropy(out.target_mask.float(), (union > 0.5).long(), weight),
         "no_target": F.cross_entropy(out.no_target.float(), empty.long(), weight),
-        "minimap": F.cross_entropy(
-            out.minimap.float().transpose(1, 2), cells, weight
-        ),
+        "minimap": F.cross_entropy(out.minimap.float().transpose(1, 2), cells, weight),
     }
     some = ~empty
     if some.any():

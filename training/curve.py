@@ -1,4 +1,4 @@
-"""Draws the losses of a run: ``python -m training.curve runs/tabletop docs/training_curve.png``."""
+"""Draws the losses of runs: ``python -m training.curve runs/tabletop docs/training_curve.png``."""
 
 from __future__ import annotations
 
@@ -35,14 +35,19 @@ def draw(rows: list[dict[str, float]], out: Path) -> None:
 
 
 def main(
-    run: Annotated[Path, typer.Argument(help="folder of a training run")],
+    runs: Annotated[list[Path], typer.Argument(help="folders of runs, one after the other")],
     out: Annotated[Path, typer.Argument(help="picture to write")],
 ) -> None:
-    """Draw the loss terms of a run over time."""
-    lines = (run / "log.jsonl").read_text().splitlines()
-    if not lines:
-        raise typer.BadParameter(f"{run}/log.jsonl is empty: the run has not come far enough")
-    draw([json.loads(line) for line in lines], out)
+    """Draw the loss terms of one or several runs over time."""
+    rows: list[dict[str, float]] = []
+    for run in runs:
+        lines = (run / "log.jsonl").read_text().splitlines()
+        if not lines:
+            raise typer.BadParameter(f"{run}/log.jsonl is empty: the run has not come far enough")
+        seconds, steps = (rows[-1][n] if rows else 0 for n in ("seconds", "step"))
+        for row in map(json.loads, lines):
+            rows.append(row | {"seconds": row["seconds"] + seconds, "step": row["step"] + steps})
+    draw(rows, out)
     print(f"wrote {out}")
 
 

@@ -19,9 +19,7 @@ def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
     inner = (high - low).clamp(min=0).prod(-1)
     area_a, area_b = ((x[..., 2:] - x[..., :2]).clamp(min=0).prod(-1) for x in (a, b))
     union = area_a + area_b - inner
-    hull = (
-        torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
-    ).prod(-1)
+    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).prod(-1)
     return inner / union.clamp(min=1e-7) - (hull - union) / hull.clamp(min=1e-7)
 
 

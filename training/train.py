@@ -16,7 +16,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +28,7 @@ from accelerate import Accelerator
 from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from grex_ros.model.checkpoint import save_checkpoint, text_tensors
@@ -71,7 +71,7 @@ class TrainConfig:
     weight_decay: float = 0.05
     clip_norm: float = 1.0
     warmup: float = 0.02
-    ema_decay: float = 0.998
+    ema_decay: float = 0.99
     seed: int = 0
     workers: int = 0
     loss: LossWeights = field(default_factory=LossWeights)
@@ -262,6 +262,17 @@ def learning_rate_factor(progress: float, warmup: float) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * rest))
 
 
+def moving_average(decay: float) -> Callable[..., None]:
+    """Exponential moving average that forgets the start: its window grows to 1 / (1 - decay)."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        keep = min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averaged, current, 1 - keep)
+
+    return update
+
+
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
     """Ctrl-C and SIGTERM put their number in the list instead of breaking a step in two; a second
@@ -314,7 +325,7 @@ class Trainer:
         self.model = self.accelerator.unwrap_model(self.step_module).model
         self.words = WordCache(self.model, Tokenizer(folder, model.cfg.max_tokens))
         self.regions = RegionCache(self.model)
-        self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
+        self.ema = AveragedModel(self.model, multi_avg_fn=moving_average(config.ema_decay))
         self.step, self.seconds = 0, 0.0
         if self._file.is_file():
             self._resume()

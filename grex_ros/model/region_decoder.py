@@ -280,9 +280,7 @@ class RegionDecoder(nn.Module):
         blocked = blocked & ~blocked.all(-1, keepdim=True)
         return blocked.repeat_interleave(self.cfg.heads, 0)
 
-    def _attend_words(
-        self, i: int, x: Tensor, words: Tensor, padding: Tensor | None
-    ) -> Tensor:
+    def _attend_words(self, i: int, x: Tensor, words: Tensor, padding: Tensor | None) -> Tensor:
         out = self.region_word[i](x, words, words, padding=padding)
         if self.word_product:
             out = self.word_product[i](x, out)

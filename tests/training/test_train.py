@@ -24,6 +24,7 @@ from training.train import (
     build_model,
     learning_rate_factor,
     load_trunk,
+    moving_average,
     parameter_groups,
     stop_signals,
 )
@@ -172,6 +173,16 @@ def test_shipped_config_is_valid() -> None:
     folder = Path(__file__).parents[2] / "training" / "configs"
     for path in folder.glob("*.yaml"):
         assert TrainConfig.load(path).preset in path.stem
+
+
+def test_moving_average_forgets_the_start_and_then_keeps_its_window() -> None:
+    update = moving_average(0.9)
+    kept = [torch.tensor([100.0])]
+    for count in range(200):
+        update(kept, [torch.tensor([1.0])], torch.tensor(count))
+    assert float(kept[0]) == pytest.approx(1.0, abs=1e-3)
+    update(kept, [torch.tensor([2.0])], torch.tensor(200))
+    assert float(kept[0]) == pytest.approx(1.1, abs=1e-3)
 
 
 def test_signals_are_noted_and_restored() -> None:

@@ -100,9 +100,7 @@ class TrainingPictures(Dataset[Sample]):
             x0, y0, x1, y1 = instance.box
             sx = width / record.width / padded[1]
             sy = height / record.height / padded[0]
-            boxes.append(
-                ((x0 + x1) / 2 * sx, (y0 + y1) / 2 * sy, (x1 - x0) * sx, (y1 - y0) * sy)
-            )
+            boxes.append(((x0 + x1) / 2 * sx, (y0 + y1) / 2 * sy, (x1 - x0) * sx, (y1 - y0) * sy))
         return torch.stack(masks), torch.tensor(boxes)
 
 
