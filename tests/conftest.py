@@ -17,7 +17,8 @@ _ROOT = Path(__file__).resolve().parent.parent
 # Two runs on one machine must not hear each other; child processes inherit all of this.
 os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randint(1, 100))
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["ROS_LOCALHOST_ONLY"] = "1"  # the same, for Humble
+if os.environ.get("ROS_DISTRO") == "humble":
+    os.environ["ROS_LOCALHOST_ONLY"] = "1"  # the same by its older name
 _PROFILES = "FASTRTPS" if os.environ.get("ROS_DISTRO") in ("humble", "jazzy") else "FASTDDS"
 os.environ.setdefault(f"{_PROFILES}_DEFAULT_PROFILES_FILE", str(_ROOT / "config" / "fastdds.xml"))
 os.environ.setdefault("OMP_NUM_THREADS", "2")

@@ -287,6 +287,7 @@ class GrexNode(LifecycleNode):
         self._commands.answered(answer)
         self._diagnostics.answered(answer)
         publishers.publish(answer, image, settings.target_threshold)
+        self._diagnostics.recovered()
         if answerer.clock_note:
             self.get_logger().warning(answerer.clock_note, throttle_duration_sec=60.0)
 

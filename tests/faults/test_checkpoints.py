@@ -24,6 +24,7 @@ MakeGraph = Callable[..., Graph]
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
+@pytest.mark.timeout(240)
 def test_from_missing_to_damaged_to_good(
     make_graph: MakeGraph, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

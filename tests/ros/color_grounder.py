@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ class ColorGrounder:
         self.thresholds = ColorThresholds()
         self.delay = delay
         self.images_encoded = 0
+        self.gate = threading.Event()  # closed: an answer waits
+        self.gate.set()
         self._image: npt.NDArray[np.uint8] | None = None
 
     def set_image(self, image: npt.NDArray[np.uint8]) -> None:
@@ -42,6 +45,7 @@ class ColorGrounder:
 
     def ground(self, expressions: Sequence[str]) -> list[Grounding]:
         time.sleep(self.delay)
+        assert self.gate.wait(60)
         return [self._ground(text) for text in expressions]
 
     def _ground(self, text: str) -> Grounding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import itertools
 import threading
@@ -151,24 +152,26 @@ class Spinning:
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(node)
         self._node = node
+        self._stopping = False
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
 
     def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            pass
+        # Not spin() and shutdown(): rclpy may destroy what should wake the thread before it does.
+        with contextlib.suppress(ExternalShutdownException):
+            while not self._stopping:
+                self._executor.spin_once(0.2)
 
     @property
     def alive(self) -> bool:
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        self._executor.shutdown(timeout_sec=5.0)
+        self._stopping = True
         self._executor.wake()
-        self._thread.join(10.0)
+        self._thread.join(20.0)
         assert not self._thread.is_alive(), "the executor hangs"
+        self._executor.shutdown()
         self._node.destroy_node()
 
 
@@ -184,6 +187,7 @@ class Graph:
         **parameters: Any,
     ) -> None:
         self.namespace = f"/graph_{next(_numbers)}"
+        parameters = {"max_image_age": 10.0, **parameters}  # machines that run tests are busy
         rules = [argument for rule in remap for argument in ("-r", rule)]
         self.node = GrexNode(
             grounder_factory=factory,

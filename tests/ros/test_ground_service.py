@@ -64,10 +64,12 @@ def test_a_frame_is_encoded_once_for_all_commands(make_graph: MakeGraph) -> None
 
 
 def test_a_call_waits_for_the_next_frame_and_nobody_else_does(make_graph: MakeGraph) -> None:
-    graph = make_graph(max_image_age=0.3)
-    graph.peer.show(BLUE)
-    graph.answers.next()
-    time.sleep(0.4)  # that frame is stale now
+    graph = make_graph(max_image_age=5.0)
+    graph.say("the red cup")
+    old = graph.peer.header()
+    old.stamp.sec -= 10
+    graph.peer.show(BLUE, old)
+    assert graph.answers.next().status == G.STALE_IMAGE
     call = graph.peer.ask("the red cup")
     graph.say("the green cup")  # commands, parameters and other calls are served meanwhile
     assert graph.set(target_threshold=0.25)[0].successful

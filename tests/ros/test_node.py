@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -115,7 +116,7 @@ def test_once_answers_a_command_once(make_graph: MakeGraph) -> None:
 
 
 def test_once_waits_for_an_image_that_can_be_used(make_graph: MakeGraph) -> None:
-    graph = make_graph(mode="once", max_image_age=0.5)
+    graph = make_graph(mode="once", max_image_age=5.0)
     graph.say("the red cup")
     header = graph.peer.header()
     header.stamp.sec -= 10
@@ -126,9 +127,11 @@ def test_once_waits_for_an_image_that_can_be_used(make_graph: MakeGraph) -> None
     assert graph.answers.next().status == G.INVALID_IMAGE
     graph.peer.show(RED)
     assert graph.answers.next().status == G.TARGETS
-    time.sleep(0.6)
+    assert graph.set(max_image_age=0.01)[0].successful
+    time.sleep(0.05)
     graph.say("the red cup")  # the frame is too old by now
     assert graph.answers.silent(0.3)
+    assert graph.set(max_image_age=5.0)[0].successful
     graph.peer.show(RED)
     assert graph.answers.next().status == G.TARGETS
 
@@ -162,21 +165,23 @@ def test_under_overload_the_newest_frame_wins(make_graph: MakeGraph) -> None:
     assert len(order) <= frames * period / delay + 3
     # No queue: when its turn came, a frame was as old as the frame before it took, and no older.
     ages = [answer.image_age.sec + answer.image_age.nanosec / 1e9 for answer in answers]
-    assert max(ages) < delay + 0.3
+    assert max(ages) < delay + 0.6
     assert graph.answers.silent(2 * delay)
 
 
 def test_the_executor_does_not_wait_for_the_model(make_graph: MakeGraph) -> None:
-    grounder = ColorGrounder(1.0)
+    grounder = ColorGrounder()
     graph = make_graph(lambda settings: grounder)
     graph.say("the red cup")
     encoded = grounder.images_encoded
+    grounder.gate.clear()
     graph.peer.show(RED)
     wait_until(lambda: grounder.images_encoded > encoded, "the beginning of the frame's grounding")
-    begin = time.monotonic()
-    for text in ("the blue cup", "the green cup", "the red cup"):
-        graph.say(text)
-    assert time.monotonic() - begin < 0.8
+    for text in ("the blue cup", "the green cup"):
+        graph.say(text)  # comes into force while the model works
+    assert graph.set(target_threshold=0.25)[0].successful
+    assert graph.answers.unread() == 0
+    grounder.gate.set()
     assert graph.answers.next().command == "the red cup"
 
 
@@ -187,16 +192,16 @@ def test_max_rate_limits_the_frames(make_graph: MakeGraph) -> None:
     while time.monotonic() - begin < 1.4:
         graph.peer.show(RED)
         time.sleep(0.02)
-    count = graph.answers.unread()
-    assert 4 <= count <= 7
+    elapsed = time.monotonic() - begin
+    assert 2 <= graph.answers.unread() <= 4 * elapsed + 2
 
 
 @pytest.mark.parametrize(
     ("limit", "seconds", "status"),
     [
-        (1.0, -3, G.STALE_IMAGE),
-        (1.0, 100, G.TARGETS),
-        (5.0, -3, G.TARGETS),
+        (2.0, -9, G.STALE_IMAGE),
+        (2.0, 100, G.TARGETS),
+        (60.0, -9, G.TARGETS),
         (0.0, -9999, G.TARGETS),
     ],
 )
@@ -211,8 +216,7 @@ def test_image_age(make_graph: MakeGraph, limit: float, seconds: int, status: in
     age = answer.image_age.sec + answer.image_age.nanosec / 1e9
     assert age == pytest.approx(max(0, -seconds), abs=1.0)
     if status == G.STALE_IMAGE:
-        assert "3." in answer.status_message
-        assert "max_image_age is 1 s" in answer.status_message
+        assert re.search(r"is 9\.\d s old; max_image_age is 2 s\.", answer.status_message)
         assert list(answer.objects) == []
 
 

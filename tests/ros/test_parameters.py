@@ -36,7 +36,7 @@ def idle(ros_context: Context) -> Iterator[Graph]:
 
 
 def test_all_are_declared_with_type_default_and_description(make_graph: MakeGraph) -> None:
-    idle = make_graph(autostart=False, await_active=False)
+    idle = make_graph(autostart=False, await_active=False, max_image_age=1.0)
     expected = Settings(autostart=False)
     assert read(idle.node) == expected
     for name in FIELDS:
