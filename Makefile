@@ -29,7 +29,7 @@ package := package.xml CMakeLists.txt grex_ros/__init__.py \
 	$(wildcard msg srv scripts config launch msg/*.msg srv/*.srv scripts/grex* launch/*.py config/*)
 
 help:
-	@echo 'make demo    a camera, the node and six spoken commands; answers in out/demo'
+	@echo 'make demo    a camera, the node and seven commands; answers in out/demo'
 	@echo 'make test    lint and all tests'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make venv    build .venv (demo and test do it by themselves)'

@@ -33,7 +33,7 @@ LIBRARIES: dict[str, set[str] | None] = {
     "cli": {"numpy", "cv2", "typer", "rich"},
     "training": {
         *("torch", "numpy", "cv2", "scipy", "accelerate", "safetensors", "yaml", "typer", "rich"),
-        "pycocotools",
+        *("pycocotools", "matplotlib"),
     },
     "ros": None,
     "demo": None,
