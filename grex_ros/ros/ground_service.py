@@ -165,6 +165,8 @@ class GroundService:
             executor.wake()
 
     def _not_active(self) -> str:
+        if self._node.state == "finalized":
+            return "The node is finalized: start it anew."
         name = self._node.get_fully_qualified_name()
         step = "configure, then activate" if self._node.state == "unconfigured" else "activate"
         return f"The node is {self._node.state}: ros2 lifecycle set {name} {step}."

@@ -160,7 +160,7 @@ class Spinning:
         # Not spin() and shutdown(): rclpy may destroy what should wake the thread before it does.
         with contextlib.suppress(ExternalShutdownException):
             while not self._stopping:
-                self._executor.spin_once(0.2)
+                self._executor.spin_once(5.0)
 
     @property
     def alive(self) -> bool:
@@ -168,7 +168,7 @@ class Spinning:
 
     def stop(self) -> None:
         self._stopping = True
-        self._executor.wake()
+        self._executor.create_task(lambda: None)  # makes spin_once return
         self._thread.join(20.0)
         assert not self._thread.is_alive(), "the executor hangs"
         self._executor.shutdown()

@@ -51,6 +51,18 @@ def test_without_an_image_the_newest_frame_is_taken(make_graph: MakeGraph) -> No
     assert (after.command, after.command_id) == ("the red cup", in_force.command_id)
 
 
+def test_the_answer_goes_out_when_it_is_ready(make_graph: MakeGraph) -> None:
+    graph = make_graph()
+    image = to_image(BLUE, graph.peer.header())
+    durations = []
+    for _ in range(5):
+        begin = time.monotonic()
+        assert result(graph.peer.ask("the blue cup", image)).grounding.status == G.TARGETS
+        durations.append(time.monotonic() - begin)
+    # Not when the executor wakes up for something else, once a second.
+    assert sorted(durations)[2] < 0.25
+
+
 def test_a_frame_is_encoded_once_for_all_commands(make_graph: MakeGraph) -> None:
     grounder = ColorGrounder()
     graph = make_graph(lambda settings: grounder)
@@ -129,6 +141,9 @@ def test_a_node_that_is_not_active_says_so(make_graph: MakeGraph) -> None:
     graph.change("configure")
     answer = result(graph.peer.ask("the red cup")).grounding
     assert "inactive" in answer.status_message
+    graph.change("shutdown")
+    answer = result(graph.peer.ask("the red cup")).grounding
+    assert "finalized" in answer.status_message
 
 
 def test_deactivating_answers_the_calls_that_wait(make_graph: MakeGraph) -> None:
