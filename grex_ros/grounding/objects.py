@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 
 class Status(enum.IntEnum):
-    """What an answer says. Zero is never success. Equal to the constants of grex_ros/msg/Grounding."""
+    """What an answer says; zero is never success. Equal to the constants of Grounding.msg."""
 
     UNKNOWN = 0
     TARGETS = 1

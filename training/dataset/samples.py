@@ -91,7 +91,8 @@ class TrainingPictures(Dataset[Sample]):
         padded = (height + -height % STRIDE, width + -width % STRIDE)
         masks, boxes = [], []
         for instance in record.instances:
-            full = instance_mask(instance, record.height, record.width).astype(np.uint8) * 255
+            found = instance_mask(instance, record.height, record.width)
+            full: np.ndarray = found.astype(np.uint8) * 255
             if full.shape != (height, width):
                 full = cv2.resize(full, (width, height), interpolation=cv2.INTER_AREA)
             mask = torch.from_numpy(full).float()[None, None]
