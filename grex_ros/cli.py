@@ -84,7 +84,7 @@ def ground(
 
 @app.command()
 def demo(
-    seed: Annotated[int, typer.Option(min=0, help="Which objects, light, view and words.")] = 356,
+    seed: Annotated[int, typer.Option(min=0, help="Which objects, light, view and words.")] = 2363,
     out: Annotated[Path, typer.Option(help="Where answers, overlays and logs go.")] = Path(
         "out/demo"
     ),

@@ -206,7 +206,7 @@ def _print(console: Console, answer: Answer) -> None:
     scores = " ".join(f"{item.score:.2f}" for item in found.objects)
     said = f"{status_text(found)}  {scores}" if scores else status_text(found)
     console.print(
-        f"{answer.number}  {escape(answer.command):<52} {escape(said):<28}"
+        f"{answer.number}  {escape(answer.command):<58} {escape(said):<28}"
         f" {1000 * found.latency:5.0f} ms  {verdict}",
         soft_wrap=True,
         highlight=False,

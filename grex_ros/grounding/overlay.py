@@ -54,7 +54,7 @@ def draw_overlay(image: RgbImage, grounding: Grounding, title: str = "") -> RgbI
 
 def object_color(number: int) -> Rgb:
     """A stable colour for an object's id; neighbours are far apart in hue and brightness."""
-    hue = (0.58 + number * 0.381966) % 1.0  # the golden angle
+    hue = (0.12 + number * 0.381966) % 1.0  # the golden angle; few objects are as cyan as the first
     value = (1.0, 0.85)[number % 2]
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, value)
     return round(red * 255), round(green * 255), round(blue * 255)
