@@ -131,11 +131,18 @@ def test_a_camera_that_ends_early_is_named(tmp_path: Path, mark: str) -> None:
     assert "camera ended with 3" in said and "lens broken" in said
 
 
+def heed_interrupts() -> None:
+    """What a script puts in the background is born deaf to Ctrl-C, and so are its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
 def test_interrupting_ends_everything(
     tmp_path: Path, mark: str, number: signal.Signals, code: int
 ) -> None:
-    with subprocess.Popen(grex_demo("--bag", "--out", tmp_path), stdout=subprocess.PIPE) as demo:
+    with subprocess.Popen(
+        grex_demo("--bag", "--out", tmp_path), stdout=subprocess.PIPE, preexec_fn=heed_interrupts
+    ) as demo:
         end = time.monotonic() + 60
         while len(processes(mark)) < 4 and time.monotonic() < end:
             time.sleep(0.2)

@@ -40,7 +40,7 @@ def test_half_precision_halves_the_file(saved: tuple[ReLA, Path], tmp_path: Path
     save_checkpoint(model, half)
     assert half.stat().st_size < 0.6 * path.stat().st_size
     loaded, _ = load_checkpoint(half)
-    assert loaded.region_decoder.query_feat.weight.dtype == torch.float32
+    assert loaded.region_decoder.level_embed.weight.dtype == torch.float32
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ def test_config_of_another_version(tmp_path: Path) -> None:
 def test_tensor_of_another_shape(saved: tuple[ReLA, Path], tmp_path: Path) -> None:
     model, _ = saved
     tensors = dict(model.state_dict())
-    tensors["region_decoder.query_feat.weight"] = torch.zeros(1, 2)
-    with pytest.raises(CheckpointError, match=r"another shape: region_decoder\.query_feat"):
+    tensors["region_decoder.level_embed.weight"] = torch.zeros(1, 2)
+    with pytest.raises(CheckpointError, match=r"another shape: region_decoder\.level_embed"):
         checkpoint.load_tensors(ReLA(SMALL), tensors, "file")
 
 
