@@ -68,7 +68,7 @@ _QUESTIONS = (
 # left".
 _DIRECTION = r"(?:left|right|up|down|forwards?|backwards?|back|aside|away|closer|here|there)"
 _NOT_NEAR = r"(?<!close)(?<!closest)(?<!near)(?<!nearest)(?<!next)(?<!farthest)(?<!furthest)"
-_NOT_THE = r"(?<! the)(?<! far)(?<!farthest)(?<!furthest)(?<!upside)(?<!face)"
+_NOT_THE = r"(?<! the)(?<! far)(?<! very)(?<! way)(?<!farthest)(?<!furthest)(?<!upside)(?<!face)"
 _TO = rf"(.+?){_NOT_NEAR},? (?:back |over |closer )?(?:into|onto|towards?|to)"
 _DESTINATIONS = tuple(
     (frozenset(actions.split()), re.compile(ending))
@@ -270,6 +270,6 @@ def _strip_destination(action: str, expression: str) -> tuple[str, str]:
 def _join_particle(action: str, expression: str) -> tuple[str, str]:
     """``pick``, ``the red cup up`` -> ``pick up``, ``the red cup``; "upside down" stays whole."""
     for particle in _VERBS.get(action, ()):
-        if re.search(rf"(?<!upside)(?<!face) {particle}$", expression):
+        if re.search(rf"{_NOT_THE} {particle}$", expression):
             return f"{action} {particle}", expression.removesuffix(f" {particle}")
     return action, expression

@@ -49,6 +49,9 @@ PHRASINGS = [
     ("pick the red cup up", "pick up", "the red cup"),
     ("put the books away", "put away", "the books"),
     ("put the cup down on the table", "put down", "the cup"),
+    ("bring me the couch at the very back", "bring", "the couch at the very back"),
+    ("give me the cup in the back", "give", "the cup in the back"),
+    ("give the cup back", "give back", "the cup"),
     ("turn the cup that is upside down", "turn", "the cup that is upside down"),
     # Questions and wishes
     ("where is the lemon?", "find", "the lemon"),
