@@ -76,7 +76,8 @@ def print_report(checks: Sequence[Check]) -> None:
 
     marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]problem[/]"}
     console = Console()
-    table = Table("check", "", "what was found")
+    table = Table("check", "")
+    table.add_column("what was found", overflow="fold")
     for check in checks:
         table.add_row(check.name, marks[check.verdict], escape(check.detail))
     console.print(table)
