@@ -6,7 +6,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -137,7 +137,7 @@ class Grounder:
             out = self.model.ground(self._state.repeat([len(expressions)]), words, mask)
         answers = [self._answer(text, out, i) for i, text in enumerate(expressions)]
         seconds = self._image_seconds + (time.perf_counter() - start) / len(expressions)
-        return [_with_latency(answer, seconds) for answer in answers]
+        return [replace(answer, latency=seconds) for answer in answers]
 
     def _autocast(self) -> torch.autocast:
         enabled = self.dtype is not torch.float32
@@ -238,8 +238,3 @@ def full_size(logits: Tensor, scaled: tuple[int, int], size: tuple[int, int]) ->
     x = F.interpolate(logits[None], padded, mode="bilinear", align_corners=False)
     x = x[:, :, : scaled[0], : scaled[1]]
     return F.interpolate(x, size, mode="bilinear", align_corners=False)[0]
-
-
-def _with_latency(answer: Grounding, seconds: float) -> Grounding:
-    fields = {**answer.__dict__, "latency": seconds}
-    return Grounding(**fields)
