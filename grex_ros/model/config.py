@@ -27,7 +27,7 @@ class RelaConfig:
     text_wheel: str = ""  # package with the frozen text encoder's weights; "" = none, they are ours
 
     # image encoder
-    backbone: str = "swin"  # swin (language in every stage) | efficientnet_lite0 (image only)
+    backbone: str = "swin"  # swin (language in every stage) | resnet50 | efficientnet_lite0
     swin_dim: int = 128
     swin_depths: tuple[int, ...] = (2, 2, 18, 2)
     swin_heads: tuple[int, ...] = (4, 8, 16, 32)
@@ -68,7 +68,7 @@ class RelaConfig:
         side = round(self.regions**0.5)
         if side * side != self.regions:
             raise ValueError(f"regions must be a square number, not {self.regions}")
-        if self.backbone not in ("swin", "efficientnet_lite0"):
+        if self.backbone not in ("swin", "resnet50", "efficientnet_lite0"):
             raise ValueError(f"unknown backbone {self.backbone!r}")
         if self.pixel_decoder not in ("deformable", "fpn"):
             raise ValueError(f"unknown pixel decoder {self.pixel_decoder!r}")
@@ -107,6 +107,7 @@ _SWIN_TINY = {"swin_dim": 96, "swin_depths": (2, 2, 6, 2), "swin_heads": (3, 6, 
 PRESETS: dict[str, RelaConfig] = {
     "swin_base": RelaConfig(),
     "swin_tiny": RelaConfig(name="swin_tiny", swin_window=7, **_SWIN_TINY),  # type: ignore[arg-type]
+    "r50": RelaConfig(name="r50", backbone="resnet50"),
     # The reduced model of the parity tests: small, with every part of the official one.
     "tiny": RelaConfig(
         name="tiny",

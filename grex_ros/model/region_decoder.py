@@ -45,6 +45,19 @@ class RegionState:
             position = position.repeat_interleave(each, 1)
         return replace(self, regions=regions, region_position=position, counts=counts, layers=[])
 
+    def repeat_image(self) -> RegionState:
+        """What :meth:`repeat` shares, once per expression, for layers that see image and words."""
+        if all(count == 1 for count in self.counts):
+            return self
+        each = torch.tensor(self.counts, device=self.regions.device)
+        return replace(
+            self,
+            memories=[m.repeat_interleave(each, 1) for m in self.memories],
+            mask_features=self.mask_features.repeat_interleave(each, 0),
+            masks=self.masks.repeat_interleave(each, 0),
+            counts=[1] * sum(self.counts),
+        )
+
 
 @dataclass
 class RelaOutput:
@@ -230,6 +243,8 @@ class RegionDecoder(nn.Module):
         """``state`` with the regions of B expressions (see :meth:`RegionState.repeat`), ``words``
         (B, L, C), ``word_mask`` (B, L) 1 = word."""
         cfg = self.cfg
+        if not cfg.image_layers:
+            state = state.repeat_image()
         x, masks = state.regions, state.masks
         if self.word_proj is not None:
             words = self.word_proj(words)

@@ -10,6 +10,7 @@ from .backbone import EfficientNetLite0, LanguageSwin
 from .config import RelaConfig
 from .pixel_decoder import build_pixel_decoder
 from .region_decoder import RegionDecoder, RegionState, RelaOutput
+from .resnet import ResNet50
 from .text_encoder import TextAdapter, build_text_encoder
 
 STRIDE = 32  # images are padded to multiples of it
@@ -26,7 +27,10 @@ class ReLA(nn.Module):
         self.cfg = cfg
         self.text_encoder = build_text_encoder(cfg)
         self.text_adapter = TextAdapter(cfg) if cfg.text_adapter_layers else None
-        self.backbone = LanguageSwin(cfg) if cfg.language_in_backbone else EfficientNetLite0()
+        if cfg.language_in_backbone:
+            self.backbone: LanguageSwin | ResNet50 | EfficientNetLite0 = LanguageSwin(cfg)
+        else:
+            self.backbone = ResNet50() if cfg.backbone == "resnet50" else EfficientNetLite0()
         self.pixel_decoder = build_pixel_decoder(cfg, self.backbone.channels)
         self.region_decoder = RegionDecoder(cfg)
         for name in ("pixel_mean", "pixel_std"):
