@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import RelaConfig
+from .tables import constant_table
 
 
 class WindowAttention(nn.Module):
@@ -93,19 +94,20 @@ def join_windows(windows: Tensor, window: int, shape: torch.Size) -> Tensor:
     return x.reshape(b, h, w, c)
 
 
-def shifted_window_mask(height: int, width: int, window: int, x: Tensor) -> Tensor:
+@constant_table
+def shifted_window_mask(height: int, width: int, window: int, device: torch.device) -> Tensor:
     """(windows, N, N): -100 between tokens that the cyclic shift brought together from afar."""
 
     def zones(size: int) -> Tensor:
         size += -size % window
-        zone = torch.zeros(size, device=x.device, dtype=x.dtype)
+        zone = torch.zeros(size, device=device)
         zone[size - window :] = 1
         zone[size - window // 2 :] = 2
         return zone
 
     label = 3 * zones(height)[:, None] + zones(width)[None]
     tokens = split_windows(label[None, :, :, None], window)[..., 0]
-    return (tokens[:, None] != tokens[:, :, None]).to(x.dtype) * -100.0
+    return (tokens[:, None] != tokens[:, :, None]) * -100.0
 
 
 class PixelWordFusion(nn.Module):

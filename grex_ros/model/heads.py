@@ -9,6 +9,12 @@ from torch import Tensor, nn
 from .config import RelaConfig
 
 
+def inverse_sigmoid(x: Tensor) -> Tensor:
+    """The logit of probabilities that are kept 1e-4 away from 0 and 1; exporters know its parts."""
+    x = x.clamp(1e-4, 1 - 1e-4)
+    return (x / (1 - x)).log()
+
+
 class MLP(nn.Module):
     """``layers`` linear layers with ReLU between them."""
 
@@ -81,7 +87,7 @@ class InstanceHeads(nn.Module):
         ``start`` are the boxes so far, in the same form, which the head's output moves.
         """
         moved = self.box(regions)
-        return (moved if start is None else moved + start.logit(eps=1e-4)).sigmoid()
+        return (moved if start is None else moved + inverse_sigmoid(start)).sigmoid()
 
 
 class PhraseAlignment(nn.Module):

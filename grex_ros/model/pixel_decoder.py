@@ -9,21 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import RelaConfig
-
-
-def sine_position(height: int, width: int, dim: int, like: Tensor) -> Tensor:
-    """Sine position encoding (H*W, dim), y half first, normalised to 2 pi (as DETR's)."""
-
-    def axis(size: int) -> Tensor:
-        position = torch.arange(1, size + 1, device=like.device, dtype=torch.float32)
-        position = position / (size + 1e-6) * 2 * math.pi
-        pair = torch.arange(dim // 2, device=like.device) // 2
-        angle = position[:, None] / 10000 ** (2 * pair / (dim // 2))
-        return torch.stack((angle[:, 0::2].sin(), angle[:, 1::2].cos()), 2).flatten(1)
-
-    y = axis(height)[:, None].expand(-1, width, -1)
-    x = axis(width)[None].expand(height, -1, -1)
-    return torch.cat((y, x), -1).flatten(0, 1).to(like.dtype)
+from .tables import pixel_centres, sine_position
 
 
 class DeformableAttention(nn.Module):
@@ -143,13 +129,6 @@ class DeformablePixelDecoder(nn.Module):
         fine = fine + F.interpolate(memories[-1], fine.shape[-2:], mode="bilinear")
         fine = F.relu(self.output_norm(self.output(fine)))
         return memories, self.mask_features(fine)
-
-
-def pixel_centres(height: int, width: int, like: Tensor) -> Tensor:
-    """(H*W, 2): x and y of every cell's centre, in 0..1."""
-    y = (torch.arange(height, device=like.device, dtype=like.dtype) + 0.5) / height
-    x = (torch.arange(width, device=like.device, dtype=like.dtype) + 0.5) / width
-    return torch.cartesian_prod(y, x).flip(-1)
 
 
 class FpnPixelDecoder(nn.Module):

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import RelaConfig
-from .heads import MLP
-from .pixel_decoder import pixel_centres
+from .heads import MLP, inverse_sigmoid
+from .tables import pixel_centres
 
 BOX_START = 0.15  # width and height, of the image, of a box before training
 
@@ -50,9 +50,9 @@ class RegionProposals(nn.Module):
         b, _, h, w = memory.shape
         cells = self.norm(memory.permute(0, 2, 3, 1))
         heat = self.heat(cells)[..., 0]
-        start = memory.new_full((h, w, 4), BOX_START)
-        start[..., :2] = pixel_centres(h, w, memory).view(h, w, 2)
-        boxes = (self.box(cells) + start.logit()).sigmoid()
+        centres = pixel_centres(h, w, memory).view(h, w, 2)
+        start = torch.cat((centres, torch.full_like(centres, BOX_START)), -1)
+        boxes = (self.box(cells) + inverse_sigmoid(start)).sigmoid()
         peak = F.max_pool2d(heat, 3, 1, 1) == heat
         score = heat.detach().masked_fill(~peak, -torch.inf).flatten(1)
         if score.shape[1] < self.regions:  # a tiny picture: some regions stand twice

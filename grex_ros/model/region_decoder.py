@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from .config import RelaConfig
 from .heads import InstanceHeads, MaskHead, PhraseAlignment, RelevanceNoTarget
-from .pixel_decoder import sine_position
 from .proposals import Proposals, RegionProposals, box_waves, outside_box
+from .tables import sine_position
 
 OUTSIDE = 8.0  # logits that a mask loses half a box away from its box
 
