@@ -8,22 +8,23 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from grex_ros.model.checkpoint import DEFAULT_CHECKPOINT, file_digest, load_checkpoint
 from grex_ros.model.region_decoder import RegionState, RelaOutput
-from grex_ros.model.rela import STRIDE, ReLA
+from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import Tokenizer, wheel_folder
 
-from .objects import GroundedObject, Grounding, Status, crop_mask
+from .objects import Grounding, Status
+from .pictures import full_size, resize, resize_on_device
+from .reading import Objects, objects_from_mask, objects_from_regions, target_probability
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 TEXT_CACHE = 256  # expressions whose word features are kept
+AT_ONCE = 8  # expressions in one pass of a backbone that reads them
 
 
 @dataclass(frozen=True)
@@ -42,20 +43,24 @@ class Thresholds:
 
 
 class Grounder:
-    """Grounds expressions in pictures. Not thread safe."""
+    """Grounds expressions in pictures. Not thread safe.
+
+    Presets with instance heads give one object for every region that is meant. The official ones
+    give one merged mask; its connected parts are the objects.
+    """
 
     def __init__(
         self, model: ReLA, tokenizer: Tokenizer, name: str, thresholds: Thresholds
     ) -> None:
-        if not model.cfg.instance_heads:
-            raise ValueError(f"{model.cfg.name} has no instance heads, so it finds no objects")
         self.model = model.eval()
+        self.engine = model  # what runs the three steps: text, image, grounding
         self.tokenizer = tokenizer
         self.name = name
         self.thresholds = thresholds
         self.dtype = torch.float32
         self._words: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
-        self._state: RegionState | None = None
+        self._batch: Tensor | None = None  # the normalised picture
+        self._state: RegionState | None = None  # ... and what needs no words of it
         self._size = (0, 0)  # height, width of the picture
         self._scaled = (0, 0)  # ... as the model sees it, without padding
         self._image_seconds = 0.0
@@ -102,7 +107,8 @@ class Grounder:
 
     @torch.inference_mode()
     def set_image(self, image: npt.NDArray[np.uint8]) -> None:
-        """Encodes a picture, (H, W, 3) uint8 RGB, once for all expressions that follow.
+        """Encodes a picture, (H, W, 3) uint8 RGB, once for all expressions that follow; with a
+        backbone that takes language, the expressions wait for no less than their own pass.
 
         Raises:
             ValueError: another shape or type.
@@ -110,15 +116,24 @@ class Grounder:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(f"image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
         start = time.perf_counter()
-        self._state = None
+        self._batch = self._state = None
         self._size = image.shape[:2]
-        scaled = resize_for(self.model, image)
-        self._scaled = scaled.shape[:2]
-        pixels = torch.from_numpy(scaled).permute(2, 0, 1).to(self.device)
+        pixels = self._pixels(image)
+        self._scaled = (pixels.shape[1], pixels.shape[2])
         with self._autocast():
             batch = self.model.normalise([pixels]).contiguous(memory_format=torch.channels_last)
-            self._state = self.model.encode_image(batch)
+            if not self.model.cfg.language_in_backbone:
+                self._state = self.engine.encode_image(batch)
+        self._batch = batch
         self._image_seconds = time.perf_counter() - start
+
+    def _pixels(self, image: npt.NDArray[np.uint8]) -> Tensor:
+        """(3, h, w) uint8 on the model's device, as large as the model sees it."""
+        cfg, device = self.model.cfg, self.device
+        if device.type == "cpu":
+            return torch.from_numpy(resize(cfg, image)).permute(2, 0, 1)
+        pinned = torch.from_numpy(np.ascontiguousarray(image)).pin_memory()
+        return resize_on_device(cfg, pinned.to(device, non_blocking=True).permute(2, 0, 1))
 
     @torch.inference_mode()
     def ground(self, expressions: Sequence[str]) -> list[Grounding]:
@@ -127,17 +142,29 @@ class Grounder:
         Raises:
             RuntimeError: there is no picture yet.
         """
-        if self._state is None:
+        if self._batch is None:
             raise RuntimeError("set_image() comes first")
         if not expressions:
             return []
         start = time.perf_counter()
         words, mask = self._encode(expressions)
-        with self._autocast():
-            out = self.model.ground(self._state.repeat([len(expressions)]), words, mask)
-        answers = [self._answer(text, out, i) for i, text in enumerate(expressions)]
+        answers = []
+        step = AT_ONCE if self._state is None else len(expressions)
+        for i in range(0, len(expressions), step):
+            out = self._ground(words[i : i + step], mask[i : i + step])
+            answers += self._answers(expressions[i : i + step], out)
         seconds = self._image_seconds + (time.perf_counter() - start) / len(expressions)
         return [replace(answer, latency=seconds) for answer in answers]
+
+    def _ground(self, words: Tensor, mask: Tensor) -> RelaOutput:
+        """The model's output for word features (B, L, C) and mask (B, L) on the picture."""
+        assert self._batch is not None
+        with self._autocast():
+            if self._state is not None:
+                return self.engine.ground(self._state.repeat([len(words)]), words, mask)
+            batch = self._batch.expand(len(words), -1, -1, -1)
+            state = self.engine.encode_image(batch, words, mask)
+            return self.engine.ground(state.repeat([1] * len(words)), words, mask)
 
     def _autocast(self) -> torch.autocast:
         enabled = self.dtype is not torch.float32
@@ -146,11 +173,13 @@ class Grounder:
 
     def _encode(self, expressions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Word features (B, L, C) and mask (B, L), each expression encoded once."""
+        cfg = self.model.cfg
+        length = 0 if cfg.word_padding_mask else cfg.max_tokens  # else padding is attended as well
         for text in expressions:
             if text not in self._words:
-                tokens, mask = (t.to(self.device) for t in self.tokenizer([text]))
+                tokens, mask = (t.to(self.device) for t in self.tokenizer([text], length))
                 with self._autocast():
-                    self._words[text] = self.model.encode_text(tokens, mask)[0], mask[0]
+                    self._words[text] = self.engine.encode_text(tokens, mask)[0], mask[0]
             self._words.move_to_end(text)
         pad = torch.nn.utils.rnn.pad_sequence
         found = [self._words[text] for text in expressions]
@@ -158,15 +187,21 @@ class Grounder:
             self._words.popitem(last=False)
         return pad([w for w, _ in found], True), pad([m for _, m in found], True)
 
-    def _answer(self, text: str, out: RelaOutput, i: int) -> Grounding:
-        assert out.target is not None
-        no_target = float(out.no_target[i].float().softmax(0)[1])
-        scores = out.target[i].float().sigmoid() * (1 - no_target)
-        if not (np.isfinite(no_target) and bool(torch.isfinite(scores).all())):
+    def _answers(self, texts: Sequence[str], out: RelaOutput) -> list[Grounding]:
+        no_target = out.no_target.float().softmax(1)[:, 1:]
+        target = out.target if out.target is not None else no_target[:, :0]
+        # One copy to the CPU for all of them: each would wait for the GPU.
+        numbers = torch.cat((no_target, target.float().sigmoid()), 1).cpu()
+        if not bool(torch.isfinite(numbers).all()):
             raise FloatingPointError("the model's output is not a number")
-        objects: tuple[GroundedObject, ...] = ()
+        return [self._answer(text, numbers[i], out, i) for i, text in enumerate(texts)]
+
+    def _answer(self, text: str, numbers: Tensor, out: RelaOutput, i: int) -> Grounding:
+        """``numbers``: no-target score, then the target score of every region."""
+        no_target = float(numbers[0])
+        objects: Objects = ()
         if no_target < self.thresholds.no_target:
-            objects = self._objects(scores, out.masks[0])
+            objects = self._objects(numbers[1:], 1 - no_target, out, i)
         if objects:
             status, message = Status.TARGETS, ""
         elif no_target >= self.thresholds.no_target:
@@ -176,26 +211,21 @@ class Grounder:
             message = f'No object in view is "{text}" with enough certainty.'
         return Grounding(text, status, message, no_target, objects, self._size, 0.0)
 
-    def _objects(self, scores: Tensor, masks: Tensor) -> tuple[GroundedObject, ...]:
-        """Objects from scores (Q,) and mask logits (Q, H/4, W/4), best first."""
-        keep = torch.nonzero(scores >= self.thresholds.target)[:, 0]
+    def _objects(self, target: Tensor, factor: float, out: RelaOutput, i: int) -> Objects:
+        """The objects of expression ``i``; ``target`` scores (Q,) count times ``factor``."""
+        least = self.thresholds.target
+        if out.target is None:
+            logits = full_size(out.target_mask[i].float(), self._scaled, self._size)
+            probability = target_probability(logits)
+            return objects_from_mask(probability, self.thresholds.mask, least, factor)
+        scores = target * factor
+        keep = torch.nonzero(scores >= least)[:, 0]
         keep = keep[scores[keep].argsort(descending=True)]
         if not len(keep):
             return ()
-        probability = full_size(masks[keep].float(), self._scaled, self._size).sigmoid()
-        found = (probability >= self.thresholds.mask).cpu().numpy()
-        objects: list[GroundedObject] = []
-        taken = np.zeros(self._size, bool)
-        for score, mask in zip(scores[keep].tolist(), found, strict=True):
-            # Two regions on one object: the better one stands.
-            area = int(mask.sum())
-            if not area or int((mask & taken).sum()) > 0.5 * area:
-                continue
-            taken |= mask
-            cropped = crop_mask(mask)
-            assert cropped is not None
-            objects.append(GroundedObject(len(objects) + 1, score, *cropped))
-        return tuple(objects)
+        masks = out.masks[0 if len(out.masks) == 1 else i]
+        logits = full_size(masks[keep.to(masks.device)].float(), self._scaled, self._size)
+        return objects_from_regions(scores[keep], logits, self.thresholds.mask)
 
 
 def choose_device(name: str) -> torch.device:
@@ -211,30 +241,3 @@ def choose_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device {name!r} is not supported; use auto, cpu or cuda")
     return device
-
-
-def resize_for(model: ReLA, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The picture at the size that the model wants, without padding."""
-    side = model.cfg.image_size
-    if model.cfg.keep_aspect:
-        scale = side / max(image.shape[:2])
-        height, width = (max(1, round(n * scale)) for n in image.shape[:2])
-    else:
-        height = width = side
-    if (height, width) == image.shape[:2]:
-        return image
-    shrink = height < image.shape[0]
-    interpolation = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
-    resized = cv2.resize(image, (width, height), interpolation=interpolation)
-    return resized.astype(np.uint8, copy=False)
-
-
-def full_size(logits: Tensor, scaled: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Mask logits (N, h, w) of the padded picture -> (N, H, W) of the picture.
-
-    ``scaled`` is the size that the model saw without padding, ``size`` the picture's own.
-    """
-    padded = tuple(n + -n % STRIDE for n in scaled)
-    x = F.interpolate(logits[None], padded, mode="bilinear", align_corners=False)
-    x = x[:, :, : scaled[0], : scaled[1]]
-    return F.interpolate(x, size, mode="bilinear", align_corners=False)[0]

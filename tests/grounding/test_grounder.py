@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from grex_ros.grounding.grounder import Grounder, Thresholds, choose_device, full_size
+from grex_ros.grounding.grounder import Grounder, Thresholds, choose_device
 from grex_ros.grounding.objects import Grounding, Status, crop_mask
+from grex_ros.grounding.pictures import full_size
 
 
 @pytest.fixture(scope="module")

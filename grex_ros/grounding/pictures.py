@@ -1,0 +1,64 @@
+"""Between a picture's own size and the size that the model sees."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from grex_ros.model.config import RelaConfig
+from grex_ros.model.rela import STRIDE
+
+
+def model_size(cfg: RelaConfig, height: int, width: int) -> tuple[int, int]:
+    """Height and width at which the model sees a picture, without padding."""
+    if not cfg.keep_aspect:
+        return cfg.image_size, cfg.image_size
+    scale = cfg.image_size / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def resize(cfg: RelaConfig, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The picture (H, W, 3) at the size that the model sees, on the CPU.
+
+    Pillow's bilinear filter where the aspect is not kept, as in the official data mapper; OpenCV's
+    area average, which is faster, elsewhere.
+    """
+    height, width = model_size(cfg, *image.shape[:2])
+    if (height, width) == image.shape[:2]:
+        return image
+    if not cfg.keep_aspect:
+        squeezed = PIL.Image.fromarray(image).resize((width, height), PIL.Image.Resampling.BILINEAR)
+        return np.asarray(squeezed)
+    shrink = height < image.shape[0]
+    interpolation = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+    resized = cv2.resize(image, (width, height), interpolation=interpolation)
+    return resized.astype(np.uint8, copy=False)
+
+
+def resize_on_device(cfg: RelaConfig, pixels: Tensor) -> Tensor:
+    """What :func:`resize` does, for pixels (3, H, W) uint8 on any device; equal to one level."""
+    size = model_size(cfg, pixels.shape[1], pixels.shape[2])
+    if size == tuple(pixels.shape[1:]):
+        return pixels
+    x = pixels[None].float()
+    if cfg.keep_aspect and size[0] < pixels.shape[1]:
+        x = F.interpolate(x, size, mode="area")
+    else:
+        x = F.interpolate(x, size, mode="bilinear", antialias=not cfg.keep_aspect)
+    return x[0].round().clamp(0, 255).to(torch.uint8)
+
+
+def full_size(logits: Tensor, scaled: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Logits (N, h, w) of the padded picture -> (N, H, W) of the picture.
+
+    ``scaled`` is the size that the model saw without padding, ``size`` the picture's own.
+    """
+    padded = tuple(n + -n % STRIDE for n in scaled)
+    x = F.interpolate(logits[None], padded, mode="bilinear", align_corners=False)
+    x = x[:, :, : scaled[0], : scaled[1]]
+    return F.interpolate(x, size, mode="bilinear", align_corners=False)[0]

@@ -1,0 +1,79 @@
+"""From the model's output to objects: masks, boxes and scores."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from .objects import GroundedObject, crop_mask
+
+Objects = tuple[GroundedObject, ...]
+
+SPECK = 0.02  # parts of a mask below this share of the largest one are left out
+
+
+def objects_from_regions(scores: Tensor, logits: Tensor, threshold: float) -> Objects:
+    """Regions with scores (N,) and mask logits (N, H, W), best first, as objects.
+
+    Of two regions on one object the better one stands. ``threshold`` is a probability.
+    """
+    # Comparing logits saves the sigmoid of every pixel.
+    found = (
+        (
+            logits >= math.log(threshold / (1 - threshold))
+            if 0 < threshold < 1
+            else logits.sigmoid() >= threshold
+        )
+        .cpu()
+        .numpy()
+    )
+    taken = np.zeros(found.shape[1:], bool)
+    objects: list[GroundedObject] = []
+    for score, mask in zip(scores.tolist(), found, strict=True):
+        cropped = crop_mask(mask)
+        if cropped is None:
+            continue
+        (x0, y0, x1, y1), crop = cropped
+        covered = taken[y0:y1, x0:x1]
+        if int((crop & covered).sum()) > 0.5 * int(crop.sum()):
+            continue
+        covered |= crop
+        objects.append(GroundedObject(len(objects) + 1, score, *cropped))
+    return tuple(objects)
+
+
+def objects_from_mask(
+    probability: Tensor, threshold: float, least: float, factor: float
+) -> Objects:
+    """The connected parts of one merged mask as objects, best first: the official model does not
+    tell objects apart, and two that touch stay one.
+
+    A part's score is its mean ``probability`` (H, W) times ``factor``; below ``least``, and for
+    specks, there is no object.
+    """
+    inside = probability >= threshold
+    values: npt.NDArray[np.float32] = probability.float().cpu().numpy()
+    mask = inside.cpu().numpy().astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    parts = []
+    biggest = max((int(stats[i, cv2.CC_STAT_AREA]) for i in range(1, count)), default=0)
+    for i in range(1, count):
+        x0, y0, width, height, area = (int(n) for n in stats[i])
+        box = (x0, y0, x0 + width, y0 + height)
+        crop = labels[y0 : y0 + height, x0 : x0 + width] == i
+        score = float(values[y0 : y0 + height, x0 : x0 + width][crop].mean()) * factor
+        if area >= SPECK * biggest and score >= least:
+            parts.append((score, box, crop))
+    parts.sort(key=lambda part: -part[0])
+    return tuple(GroundedObject(i + 1, *part) for i, part in enumerate(parts))
+
+
+def target_probability(target_mask: Tensor) -> Tensor:
+    """Logits (2, H, W) of background and target -> (H, W); from 0.5 on the target wins, as in the
+    official decision but for ties and where both channels saturate."""
+    return torch.sigmoid(target_mask[1] - target_mask[0])
