@@ -1,1 +1,2 @@
-"""Scores of generalised referring expressions: masks (GRES) and boxes (GREC). numpy only."""
+"""Scores of generalised referring expressions: masks (GRES) and boxes (GREC). numpy; AP needs
+pycocotools, too."""

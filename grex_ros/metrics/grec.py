@@ -12,6 +12,7 @@ never above IoU, so the official count is the stricter one. Both are here; publi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -69,11 +70,8 @@ def score_expression(
     may be 0. Scores are compared in double precision, so that a float32 0.7 stays below 0.7, as it
     does officially. Raises ValueError if the shapes do not fit.
     """
-    predicted, wanted = _boxes(boxes), _boxes(targets)
-    confidence = np.asarray(scores, dtype=np.float64).reshape(-1)
-    if len(confidence) != len(predicted):
-        raise ValueError(f"{len(predicted)} boxes, but {len(confidence)} scores")
-    kept = predicted[confidence >= score_threshold]
+    predicted, wanted = as_boxes(boxes), as_boxes(targets)
+    kept = predicted[as_scores(scores, len(predicted)) >= score_threshold]
     if len(wanted) == 0:
         return GrecSample(len(kept), 0, 0, len(kept) == 0)
     matched = count_matches(overlaps(kept, wanted, overlap), overlap_threshold)
@@ -94,11 +92,23 @@ def summarise(samples: Iterable[GrecSample]) -> GrecScores:
     )
 
 
+def official_report(scores: GrecScores) -> dict[str, float]:
+    """The scores under the names and in the units of the official evaluator: fractions.
+
+    What is None here is NaN; the official evaluator raises ZeroDivisionError unless there are both
+    expressions with and without targets.
+    """
+    named = {"F1_score": scores.pr_f1, "T_acc": scores.t_acc, "N_acc": scores.n_acc}
+    return {key: math.nan if value is None else value / 100 for key, value in named.items()}
+
+
 def overlaps(predicted: np.ndarray, targets: np.ndarray, overlap: Overlap) -> np.ndarray:
     """Overlap of every pair, (N, M) for boxes (N, 4) and (M, 4): IoU (0 to 1) or GIoU (-1 to 1).
 
     GIoU = IoU - (enclosing box - union) / enclosing box. Two empty boxes in one place have 0.
+    Computed in float32, as officially: it decides pairs that lie on the threshold.
     """
+    predicted, targets = predicted.astype(np.float32), targets.astype(np.float32)
     a, b = predicted[:, None], targets[None]  # (N, 1, 4), (1, M, 4)
     intersection = _area(np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:]))
     union = _area(a[..., :2], a[..., 2:]) + _area(b[..., :2], b[..., 2:]) - intersection
@@ -111,24 +121,33 @@ def overlaps(predicted: np.ndarray, targets: np.ndarray, overlap: Overlap) -> np
 
 def count_matches(pairs: np.ndarray, threshold: float) -> int:
     """Pairs found greedily in ``pairs`` (N, M): the highest first, each row and column once."""
-    left = np.array(pairs, dtype=np.float64)
+    left, least = np.array(pairs, dtype=np.float32), np.float32(threshold)
     matched = 0
     for _ in range(min(left.shape)):
         row, column = np.unravel_index(np.argmax(left), left.shape)
-        if left[row, column] < threshold:
+        if left[row, column] < least:
             break
         matched += 1
         left[row, :] = left[:, column] = -np.inf
     return matched
 
 
-def _boxes(values: npt.ArrayLike) -> np.ndarray:
+def as_boxes(values: npt.ArrayLike) -> np.ndarray:
+    """Boxes (N, 4) in float64; no boxes at all may have any shape. ValueError for another shape."""
     boxes = np.asarray(values, dtype=np.float64)
     if boxes.size == 0:
         return boxes.reshape(0, 4)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes (N, 4) wanted, got {boxes.shape}")
     return boxes
+
+
+def as_scores(values: npt.ArrayLike, boxes: int) -> np.ndarray:
+    """The scores (N,) of so many boxes in float64; ValueError for another number."""
+    scores = np.asarray(values, dtype=np.float64).reshape(-1)
+    if len(scores) != boxes:
+        raise ValueError(f"{boxes} boxes, but {len(scores)} scores")
+    return scores
 
 
 def _area(top_left: np.ndarray, bottom_right: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from grex_ros.metrics.grec import (
     GrecSample,
     GrecScores,
     count_matches,
+    official_report,
     overlaps,
     score_expression,
     summarise,
@@ -54,12 +56,20 @@ def test_report_equals_the_official_one(name: str, chosen: slice, settings: dict
     assert scores.pr_f1 == pytest.approx(100 * EXPECTED[name]["F1_score"], abs=1e-10)
     assert scores.n_acc == pytest.approx(100 * EXPECTED[name]["N_acc"], abs=1e-10)
     assert scores.t_acc == pytest.approx(100 * EXPECTED[name]["T_acc"], abs=1e-10)
+    assert official_report(scores) == pytest.approx(EXPECTED[name], abs=1e-12)
 
 
 def test_iou_accepts_the_shifted_box_that_giou_rejects() -> None:
     (shifted,) = (s for s in SAMPLES if "GIoU < 0.5" in s["tag"])
     assert not score(shifted).correct
     assert score(shifted, overlap="iou").correct
+
+
+def test_a_pair_on_the_threshold_is_decided_in_float32() -> None:
+    """Half of the target, 0.49999997 in the official evaluator's precision."""
+    target, half = [4.24, 15.24, 30.04, 16.94], [4.24, 15.24, 17.14, 16.94]
+    assert not score_expression([half], [0.9], [target]).correct
+    assert score_expression([half], [0.9], [target], overlap_threshold=0.4999).correct
 
 
 def test_sets_on_which_the_official_code_raises() -> None:
@@ -72,6 +82,8 @@ def test_sets_on_which_the_official_code_raises() -> None:
     assert summarise([hit, missed]) == GrecScores(2, 2, 50.0, None, 50.0)
     assert summarise([refused]) == GrecScores(1, 0, 100.0, 100.0, None)
     assert summarise([]) == GrecScores(0, 0, None, None, None)
+    report = official_report(summarise([hit, missed]))
+    assert report["F1_score"] == report["T_acc"] == 0.5 and math.isnan(report["N_acc"])
 
 
 def test_overlaps_by_hand() -> None:

@@ -24,16 +24,15 @@ MAY_IMPORT = {
 OUR_PARTS = {*MAY_IMPORT, "msg", "srv"}
 
 # part -> libraries that are all it may use beside the standard library; None = ROS, too.
-NUMPY_ONLY = {"numpy"}
 LIBRARIES: dict[str, set[str] | None] = {
     "model": {"torch", "numpy", "transformers", "safetensors"},
-    "metrics": NUMPY_ONLY,
+    "metrics": {"numpy", "pycocotools"},
     "scenes": {"numpy", "cv2", "mujoco"},
     "grounding": {"torch", "numpy", "cv2"},
     "cli": {"numpy", "cv2", "typer", "rich"},
     "training": {
         *("torch", "numpy", "cv2", "scipy", "accelerate", "safetensors", "yaml", "typer", "rich"),
-        *("pycocotools", "matplotlib"),
+        *("pycocotools", "matplotlib", "PIL"),
     },
     "ros": None,
     "demo": None,
