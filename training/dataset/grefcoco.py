@@ -96,12 +96,13 @@ class Record:
         return tuple(instance for instance in self.instances if instance.ann_id in wanted)
 
 
-def load_grefcoco(root: str | Path, split: str) -> list[Record]:
+def load_grefcoco(root: str | Path, split: str, *, raw: bool = False) -> list[Record]:
     """Reads one split; the records come in the order in which the images first occur in it.
 
     Images are found by ``image_id``: the ``file_name`` of an official reference carries a suffix
     and names no file. Left out, and counted in a warning: empty sentences, references without a
-    sentence, and expressions whose only targets are crowds.
+    sentence, and expressions whose only targets are crowds. With ``raw`` every sentence is its
+    ``raw`` form and stays even if that is empty, as in the official evaluation.
 
     Raises DatasetError if a file is missing or is not what it should be, if the split has nothing,
     or if an id points nowhere.
@@ -133,7 +134,7 @@ def load_grefcoco(root: str | Path, split: str) -> list[Record]:
                 f"{refs_path}: ref_id {ref.get('ref_id')} is about image_id {image_id}, "
                 f"which is not in {instances_path}"
             )
-        read = _read_expressions(ref, known.get(image_id, set()), crowds, skipped, refs_path)
+        read = _read_expressions(ref, known.get(image_id, set()), crowds, raw, skipped, refs_path)
         if read:
             expressions.setdefault(image_id, []).extend(read)
 
@@ -249,7 +250,12 @@ def _read_instances(
 
 
 def _read_expressions(
-    ref: Mapping[str, Any], known: set[int], crowds: set[int], skipped: Counter[str], path: Path
+    ref: Mapping[str, Any],
+    known: set[int],
+    crowds: set[int],
+    raw: bool,
+    skipped: Counter[str],
+    path: Path,
 ) -> list[ReferringExpression]:
     try:
         ref_id = int(ref["ref_id"])
@@ -273,8 +279,11 @@ def _read_expressions(
 
     expressions = []
     for sentence in sentences:
-        text = str(sentence.get("raw") or sentence.get("sent") or "").strip()
-        if not text:
+        said = sentence.get("raw")
+        if said is None or not (said or raw):
+            said = sentence.get("sent")
+        text = str(said or "").strip()
+        if not text and not raw:
             skipped["empty sentences"] += 1
             continue
         own = {**ref, **sentence}  # a generated dataset may describe each sentence of a reference
