@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,16 +30,25 @@ class WindowAttention(nn.Module):
         index = offset[..., 0] * (2 * window - 1) + offset[..., 1]
         self.register_buffer("relative_position_index", index, persistent=False)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """``x`` (B*windows, N, C); ``mask`` (windows, N, N), 0 or -100, or None."""
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+        """``x`` (B, H*W, C). The tokens that fill up the last windows are zeros before ``qkv``, so
+        its bias after it: they take part as keys, and are neither projected nor kept."""
         b, n, c = x.shape
-        q, k, v = self.qkv(x).view(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(x)
+        if windows.filled:
+            qkv = torch.cat((qkv, self.qkv.bias.to(qkv.dtype).expand(b, 1, -1)), 1)
+        qkv = qkv.index_select(1, windows.tokens.flatten())
+        count, size = windows.tokens.shape
+        qkv = qkv.view(b * count, size, 3, self.heads, c // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
         bias = bias[None]
-        if mask is not None:
-            bias = (bias + mask[:, None]).repeat(b // len(mask), 1, 1, 1)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return self.proj(x.transpose(1, 2).reshape(b, n, c))
+        if windows.mask is not None:
+            bias = bias + windows.mask[:, None]
+            bias = bias if b == 1 else bias.repeat(b, 1, 1, 1)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        y = y.transpose(1, 2).reshape(b, count * size, c)
+        return self.proj(y.index_select(1, windows.places))
 
 
 class Mlp(nn.Module):
@@ -54,49 +65,71 @@ class Mlp(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """One (shifted) window block. The map is zero-padded to whole windows, as in the official code:
-    the window never shrinks, and padded tokens take part unless the shift mask parts them."""
+    """One block of attention in windows, shifted in every second one, and feed-forward."""
 
-    def __init__(self, dim: int, heads: int, window: int, shift: int) -> None:
+    def __init__(self, dim: int, heads: int, window: int) -> None:
         super().__init__()
-        self.window, self.shift = window, shift
         self.norm1 = nn.LayerNorm(dim)
         self.attn = WindowAttention(dim, heads, window)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim)
 
-    def forward(self, x: Tensor, shift_mask: Tensor) -> Tensor:
-        """``x`` (B, H, W, C); ``shift_mask`` as made by :func:`shifted_window_mask`."""
-        h, w, s = x.shape[1], x.shape[2], self.shift
-        y = F.pad(self.norm1(x), (0, 0, 0, -w % self.window, 0, -h % self.window))
-        if s:
-            y = y.roll((-s, -s), (1, 2))
-        windows = split_windows(y, self.window)
-        windows = self.attn(windows, shift_mask if s else None)
-        y = join_windows(windows, self.window, y.shape)
-        if s:
-            y = y.roll((s, s), (1, 2))
-        x = x + y[:, :h, :w]
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+        """``x`` (B, H*W, C)."""
+        x = x + self.attn(self.norm1(x), windows)
         return x + self.mlp(self.norm2(x))
 
 
+@dataclass(frozen=True)
+class Windows:
+    """Which tokens of a map of H x W share a window. As in the official code the map is filled up
+    to whole windows: the window never shrinks, and filling takes part unless the mask parts it."""
+
+    tokens: Tensor  # (windows, N): index of the token, H*W = filling
+    places: Tensor  # (H*W,): where each token went
+    mask: (
+        Tensor | None
+    )  # (windows, N, N): 0, or -100 between tokens that the shift brought together
+
+    @property
+    def filled(self) -> bool:
+        """Whether any window holds filling."""
+        return self.tokens.numel() > self.places.numel()
+
+    @staticmethod
+    def of(height: int, width: int, window: int, shift: int, like: Tensor) -> Windows:
+        """Windows of ``window`` x ``window``, after a cyclic shift by ``shift`` up and left."""
+        tokens = window_tokens(height, width, window, shift, like)
+        places = window_places(height, width, window, shift, like)
+        mask = shifted_window_mask(height, width, window, like) if shift else None
+        return Windows(tokens, places, mask)
+
+
 def split_windows(x: Tensor, window: int) -> Tensor:
-    """(B, H, W, C) -> (B*windows, window*window, C)."""
-    b, h, w, c = x.shape
-    x = x.view(b, h // window, window, w // window, window, c).transpose(2, 3)
-    return x.reshape(-1, window * window, c)
+    """(H, W), both multiples of ``window``, -> (windows, window * window)."""
+    h, w = x.shape
+    x = x.view(h // window, window, w // window, window).transpose(1, 2)
+    return x.reshape(-1, window * window)
 
 
-def join_windows(windows: Tensor, window: int, shape: torch.Size) -> Tensor:
-    """Inverse of :func:`split_windows`; ``shape`` is that of the map."""
-    b, h, w, c = shape
-    x = windows.view(b, h // window, w // window, window, window, c).transpose(2, 3)
-    return x.reshape(b, h, w, c)
+@constant_table(torch.int64)
+def window_tokens(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
+    """:attr:`Windows.tokens`."""
+    index = torch.arange(height * width, device=device).view(height, width)
+    index = F.pad(index, (0, -width % window, 0, -height % window), value=height * width)
+    return split_windows(index.roll((-shift, -shift), (0, 1)), window)
 
 
-@constant_table
+@constant_table(torch.int64)
+def window_places(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor:
+    """:attr:`Windows.places`: the order of tokens, filling (which sorts last) left out."""
+    tokens = window_tokens(height, width, window, shift, torch.empty(0, device=device))
+    return tokens.flatten().argsort(stable=True)[: height * width]
+
+
+@constant_table()
 def shifted_window_mask(height: int, width: int, window: int, device: torch.device) -> Tensor:
-    """(windows, N, N): -100 between tokens that the cyclic shift brought together from afar."""
+    """:attr:`Windows.mask` of windows shifted by half a window."""
 
     def zones(size: int) -> Tensor:
         size += -size % window
@@ -105,8 +138,7 @@ def shifted_window_mask(height: int, width: int, window: int, device: torch.devi
         zone[size - window // 2 :] = 2
         return zone
 
-    label = 3 * zones(height)[:, None] + zones(width)[None]
-    tokens = split_windows(label[None, :, :, None], window)[..., 0]
+    tokens = split_windows(3 * zones(height)[:, None] + zones(width)[None], window)
     return (tokens[:, None] != tokens[:, :, None]) * -100.0
 
 
@@ -166,8 +198,7 @@ class SwinStage(nn.Module):
         dim, window = cfg.swin_dim * 2**stage, cfg.swin_window
         self.window = window
         self.blocks = nn.ModuleList(
-            SwinBlock(dim, cfg.swin_heads[stage], window, window // 2 if i % 2 else 0)
-            for i in range(cfg.swin_depths[stage])
+            SwinBlock(dim, cfg.swin_heads[stage], window) for _ in range(cfg.swin_depths[stage])
         )
         self.fusion = PixelWordFusion(dim, cfg.text_dim)
         self.norm = nn.LayerNorm(dim)
@@ -180,10 +211,15 @@ class SwinStage(nn.Module):
 
     def forward(self, x: Tensor, words: Tensor, word_mask: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, W, C) -> feature map (B, C, H, W) and the next stage's input."""
-        shift_mask = shifted_window_mask(x.shape[1], x.shape[2], self.window, x)
-        for block in self.blocks:
-            x = block(x, shift_mask)
-        fused = self.fusion(x.flatten(1, 2), words, word_mask).view_as(x)
+        height, width = x.shape[1:3]
+        windows = [
+            Windows.of(height, width, self.window, shift, x) for shift in (0, self.window // 2)
+        ]
+        tokens = x.flatten(1, 2)
+        for i, block in enumerate(self.blocks):
+            tokens = block(tokens, windows[i % 2])
+        x = tokens.unflatten(1, (height, width))
+        fused = self.fusion(tokens, words, word_mask).view_as(x)
         feature = self.norm(fused).permute(0, 3, 1, 2).contiguous()
         if self.gate is not None and self.merge is not None:
             gate = self.gate[1](F.relu(self.gate[0](fused))).tanh()

@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors with the config inside, and the names of the official model."""
+"""Checkpoints: safetensors with the config inside."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,22 +96,34 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[ReLA, dict[str, str]]
 
 def load_tensors(model: ReLA, tensors: dict[str, Tensor], source: object) -> None:
     """Loads ``tensors`` strictly; CheckpointError names what is missing, unexpected, misshaped."""
-    expected = model.state_dict()
-    problems = []
-    for title, names in (
-        ("missing", sorted(expected.keys() - tensors.keys())),
-        ("unexpected", sorted(tensors.keys() - expected.keys())),
-        (
-            "of another shape",
-            sorted(n for n in expected.keys() & tensors if expected[n].shape != tensors[n].shape),
-        ),
-    ):
-        if names:
-            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            problems.append(f"{title}: {', '.join(names[:5])}{more}")
+    problems = differences(
+        {n: tuple(v.shape) for n, v in model.state_dict().items()},
+        {n: tuple(v.shape) for n, v in tensors.items()},
+    )
     if problems:
-        raise CheckpointError(f"checkpoint {source} does not fit the model; {'; '.join(problems)}")
+        raise CheckpointError(f"checkpoint {source} does not fit the model; {problems}")
     model.load_state_dict(tensors)
+
+
+def differences(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> str:
+    """What is missing, unexpected or of another shape, by name; "" if nothing is."""
+    both = sorted(expected.keys() & found.keys())
+    problems = {
+        "missing": sorted(expected.keys() - found.keys()),
+        "unexpected": sorted(found.keys() - expected.keys()),
+        "of another shape": [
+            f"{n} {found[n]} instead of {expected[n]}" for n in both if found[n] != expected[n]
+        ],
+    }
+    return "; ".join(f"{title}: {name_some(names)}" for title, names in problems.items() if names)
+
+
+def name_some(names: Sequence[str]) -> str:
+    """The first five names and how many more there are."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def config_from_json(text: str) -> RelaConfig:
@@ -143,52 +155,3 @@ def text_tensors(cfg: RelaConfig) -> dict[str, Tensor]:
             for name in file.keys()  # noqa: SIM118
             if not name.startswith("pooler.") and not name.endswith("position_ids")
         }
-
-
-# Official names (henghuiding/ReLA, branch main) to ours, applied in this order.
-_OFFICIAL_NAMES = (
-    (r"^sem_seg_head\.pixel_decoder\.transformer\.(encoder\.)?", "pixel_decoder."),
-    (r"^sem_seg_head\.pixel_decoder\.adapter_1\.norm", "pixel_decoder.lateral_norm"),
-    (r"^sem_seg_head\.pixel_decoder\.adapter_1", "pixel_decoder.lateral"),
-    (r"^sem_seg_head\.pixel_decoder\.layer_1\.norm", "pixel_decoder.output_norm"),
-    (r"^sem_seg_head\.pixel_decoder\.layer_1", "pixel_decoder.output"),
-    (r"^sem_seg_head\.pixel_decoder\.", "pixel_decoder."),
-    (r"^sem_seg_head\.predictor\.(mask_embed)\.", r"region_decoder.head.\1."),
-    (r"^sem_seg_head\.predictor\.minimap_embed\.", "region_decoder.head.minimap."),
-    (r"^sem_seg_head\.predictor\.nt_embed\.", "region_decoder.head.no_target."),
-    (r"^sem_seg_head\.predictor\.decoder_norm\.", "region_decoder.head.norm."),
-    (r"^sem_seg_head\.predictor\.lang_weight$", "region_decoder.word_gate"),
-    (r"^sem_seg_head\.predictor\.lang_proj\.", "region_decoder.word_proj."),
-    (r"^sem_seg_head\.predictor\.RLA_lang_att\.", "region_decoder.region_word.0."),
-    (r"^sem_seg_head\.predictor\.RLA_vision\.", "region_decoder.region_region."),
-    (r"^sem_seg_head\.predictor\.RIA_layers\.", "region_decoder.region_image."),
-    (r"^sem_seg_head\.predictor\.transformer_ffn_layers\.", "region_decoder.feed_forward."),
-    (r"^sem_seg_head\.predictor\.", "region_decoder."),
-    (r"\.(self_attn|multihead_attn)\.((in|out)_proj)", r".attn.\2"),
-    (r"^backbone\.patch_embed\.norm\.", "backbone.patch_norm."),
-    (r"^backbone\.patch_embed\.proj\.", "backbone.patch_embed."),
-    (r"^backbone\.norm(\d)\.", r"backbone.stages.\1.norm."),
-    (r"^backbone\.layers\.", "backbone.stages."),
-    (r"\.fusion\.vis_project\.0\.", ".fusion.visual."),
-    (r"\.fusion\.project_mm\.0\.", ".fusion.project."),
-    (r"\.fusion\.image_lang_att\.f_(query|key|value)\.0\.", r".fusion.\1."),
-    (r"\.fusion\.image_lang_att\.W\.0\.", ".fusion.out."),
-    (r"\.res_gate\.0\.", ".gate.0."),
-    (r"\.res_gate\.2\.", ".gate.1."),
-    (r"\.downsample\.", ".merge."),
-)
-
-
-def official_tensors(state: dict[str, Tensor], cfg: RelaConfig) -> dict[str, Tensor]:
-    """An official state dict under our names. Constant index tables are left out; 1x1
-    convolutions of the fusion become linear layers."""
-    renamed = {}
-    for name, value in state.items():
-        if name.endswith(("relative_position_index", "position_ids")):
-            continue
-        for pattern, ours in _OFFICIAL_NAMES:
-            name = re.sub(pattern, ours, name)
-        if ".fusion." in name and value.dim() == 3:
-            value = value[..., 0]
-        renamed[name] = value
-    return renamed

@@ -12,27 +12,34 @@ from torch import Tensor
 KEPT = 64  # tables of each kind; a camera needs a handful
 
 
-def constant_table(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """``make(*sizes, like)`` -> a table on the device and of the dtype of the tensor ``like``,
-    kept for the next call. It must not be written to."""
+def constant_table(
+    kind: torch.dtype | None = None,
+) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Makes of ``make(*sizes, device)`` a ``table(*sizes, like)`` that is on the device of the
+    tensor ``like``, of its dtype or of ``kind``, and kept for the next call. A table must not be
+    written to."""
 
-    @functools.lru_cache(maxsize=KEPT)
-    def kept(*sizes: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-        with torch.inference_mode(False), torch.no_grad():  # training may use it as well
-            return make(*sizes, device).to(dtype)
+    def decorate(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        @functools.lru_cache(maxsize=KEPT)
+        def kept(*sizes: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+            with torch.inference_mode(False), torch.no_grad():  # training may use it as well
+                return make(*sizes, device).to(dtype)
 
-    @functools.wraps(make)
-    def table(*args: int | Tensor) -> Tensor:
-        *sizes, like = args
-        assert isinstance(like, Tensor)
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # sizes may be symbols here
-            return make(*sizes, like.device).to(like.dtype)
-        return kept(*sizes, device=like.device, dtype=like.dtype)
+        @functools.wraps(make)
+        def table(*args: int | Tensor) -> Tensor:
+            *sizes, like = args
+            assert isinstance(like, Tensor)
+            dtype = kind or like.dtype
+            if torch.compiler.is_compiling() or torch.jit.is_tracing():  # sizes may be symbols
+                return make(*sizes, like.device).to(dtype)
+            return kept(*sizes, device=like.device, dtype=dtype)
 
-    return table
+        return table
+
+    return decorate
 
 
-@constant_table
+@constant_table()
 def sine_position(height: int, width: int, dim: int, device: torch.device) -> Tensor:
     """Sine position encoding (H*W, dim), y half first, normalised to 2 pi (as DETR's)."""
 
@@ -48,7 +55,7 @@ def sine_position(height: int, width: int, dim: int, device: torch.device) -> Te
     return torch.cat((y, x), -1).flatten(0, 1)
 
 
-@constant_table
+@constant_table()
 def pixel_centres(height: int, width: int, device: torch.device) -> Tensor:
     """(H*W, 2): x and y of every cell's centre, in 0..1."""
     y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height
