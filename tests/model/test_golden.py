@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from grex_ros.model.checkpoint import CheckpointError, load_tensors, official_tensors
+from grex_ros.model.checkpoint import CheckpointError, load_tensors
 from grex_ros.model.config import RelaConfig
+from grex_ros.model.official import official_tensors
 from grex_ros.model.region_decoder import RelaOutput
 from grex_ros.model.rela import ReLA, official_decision
 
@@ -65,9 +66,9 @@ def captured() -> tuple[RelaOutput, dict[str, np.ndarray], dict[int, np.ndarray]
     decoder.feed_forward[3].register_forward_hook(keep("dec.layer3.ffn_out", lambda o: o))
     attend = decoder.blocked
 
-    def watch(masks: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        result = attend(masks, size)
-        blocked[len(blocked)] = result[:: decoder.cfg.heads].numpy()
+    def watch(masks: torch.Tensor) -> torch.Tensor:
+        result = attend(masks)
+        blocked[len(blocked)] = result.numpy()
         return result
 
     decoder.blocked = watch  # type: ignore[method-assign]
