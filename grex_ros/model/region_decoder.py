@@ -28,7 +28,9 @@ class RegionState:
     mask_features: Tensor  # (B, M, H/4, W/4)
     regions: Tensor  # (Q, B, C)
     region_position: Tensor  # (Q, B, C), or (Q, 1, C) for learned queries
-    masks: Tensor  # (B, Q, H/4, W/4) logits
+    masks: Tensor  # (B, Q, H/4, W/4) logits, where there are image layers
+    # Mask features at the sizes of the memories, where there are no image layers.
+    level_features: list[Tensor] = field(default_factory=list)
     boxes: Tensor | None = None  # (B, Q, 4)
     objectness: Tensor | None = None  # (B, Q) logits
     proposals: Proposals | None = None
@@ -54,7 +56,7 @@ class RegionState:
             self,
             memories=[m.repeat_interleave(each, 1) for m in self.memories],
             mask_features=self.mask_features.repeat_interleave(each, 0),
-            masks=self.masks.repeat_interleave(each, 0),
+            level_features=[f.repeat_interleave(each, 0) for f in self.level_features],
             counts=[1] * sum(self.counts),
         )
 
@@ -91,15 +93,19 @@ class Attention(nn.Module):
         key: Tensor,
         value: Tensor,
         query_position: Tensor | float = 0.0,
-        mask: Tensor | None = None,
-        padding: Tensor | None = None,
+        blocked: Tensor | None = None,
     ) -> Tensor:
-        """Sequence first: ``x`` (Q, B, C), ``key`` and ``value`` (N, B, C)."""
-        query = x + query_position
-        out = self.attn(
-            query, key, value, attn_mask=mask, key_padding_mask=padding, need_weights=False
-        )[0]
-        return self.norm(x + out)
+        """Sequence first: ``x`` (Q, B, C), ``key`` and ``value`` (N, B, C); ``blocked``
+        (B, Q, N) or (B, 1, N), True where a query may not look."""
+        attn = self.attn
+        weights, biases = attn.in_proj_weight.chunk(3), attn.in_proj_bias.chunk(3)
+        q, k, v = (
+            F.linear(t, w, b).unflatten(-1, (attn.num_heads, -1)).permute(1, 2, 0, 3)
+            for t, w, b in zip((x + query_position, key, value), weights, biases, strict=True)
+        )  # (B, heads, length, C / heads)
+        allowed = None if blocked is None else ~blocked[:, None]  # one mask for all heads
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
+        return self.norm(x + attn.out_proj(out.permute(2, 0, 1, 3).flatten(2)))
 
 
 class FeedForward(nn.Module):
@@ -130,6 +136,10 @@ class Product(nn.Module):
     def forward(self, x: Tensor, read: Tensor) -> Tensor:
         """``x`` (Q, B, C) before and ``read`` (Q, B, C) after attending the words."""
         return self.norm(read + self.out(F.gelu(self.region(x)) * self.read(read)))
+
+
+def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size, mode="bilinear", align_corners=False)
 
 
 class RegionDecoder(nn.Module):
@@ -202,9 +212,14 @@ class RegionDecoder(nn.Module):
         else:
             state.regions = self.query_feat.weight[:, None].expand(-1, batch, -1)
             state.region_position = self.query_embed.weight[:, None]
+        if not cfg.image_layers:
+            # Resizing and the product with a region commute: small maps save most of the work.
+            state.level_features = [_resize(mask_features.detach(), size) for size in state.sizes]
+            return state
         state.masks = self._region_masks(state)
         for i in range(cfg.image_layers):
-            x = self._attend_image(i, state, state.regions, state.masks)
+            masks = _resize(state.masks.detach(), state.sizes[self._level(i)])
+            x = self._attend_image(i, state, state.regions, masks)
             x = self._attend_regions(i, x, state.region_position)
             state.regions = self.feed_forward[i](x)
             self._read_instances(state)
@@ -249,20 +264,23 @@ class RegionDecoder(nn.Module):
         if self.word_proj is not None:
             words = self.word_proj(words)
         sequence = words.transpose(0, 1)
-        padding = word_mask == 0 if cfg.word_padding_mask else None
+        padding = word_mask[:, None] == 0 if cfg.word_padding_mask else None
         targets = []
         for i in range(cfg.image_layers, cfg.decoder_layers):
             if not cfg.image_layers:
-                x = self._attend_image(i, state, x, masks)
+                with torch.no_grad():  # where to look is not learned from
+                    features = state.level_features[self._level(i)]
+                    small = self.head.region_masks(x.transpose(0, 1), features)
+                x = self._attend_image(i, state, x, small)
             if i - cfg.image_layers < len(self.region_word):
                 x = self._attend_words(i - cfg.image_layers, x, sequence, padding)
             x = self._attend_regions(i, x, state.region_position)
             x = self.feed_forward[i](x)
-            if not cfg.image_layers:
-                masks = self.head.region_masks(x.transpose(0, 1), state.mask_features)
             if self.instance is not None:
                 targets.append(self.instance.target(self.head.norm(x.transpose(0, 1)))[..., 0])
         regions = x.transpose(0, 1)
+        if not cfg.image_layers:
+            masks = self.head.region_masks(regions, state.mask_features)
         minimap, target_mask = self.head.target_mask(regions, state.mask_features, state.counts)
         out = RelaOutput(target_mask, minimap, minimap, masks, boxes=state.boxes)
         if targets:
@@ -280,23 +298,26 @@ class RegionDecoder(nn.Module):
 
     # --- the three attentions -------------------------------------------------------------
 
+    def _level(self, i: int) -> int:
+        """Which memory layer ``i`` looks at; the finest comes last before the words."""
+        return (i - self.cfg.image_layers) % 3
+
     def _attend_image(self, i: int, state: RegionState, x: Tensor, masks: Tensor) -> Tensor:
-        level = (i - self.cfg.image_layers) % 3  # the finest level comes last before the words
-        blocked = self.blocked(masks, state.sizes[level])
+        """Layer ``i``; ``masks`` (B, Q, h, w): logits of the regions ``x`` at its level's size."""
+        level = self._level(i)
         memory = state.memories[level]
         key = memory + state.positions[level]
-        return self.region_image[i](x, key, memory, state.region_position, mask=blocked)
+        return self.region_image[i](x, key, memory, state.region_position, self.blocked(masks))
 
-    def blocked(self, masks: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, Q, H, W) -> (B*heads, Q, h*w): True where a region may not look, which is outside
-        its own mask; a region without any place to look looks everywhere."""
-        small = F.interpolate(masks.detach(), size, mode="bilinear", align_corners=False)
-        blocked = small.sigmoid().flatten(2) < 0.5
-        blocked = blocked & ~blocked.all(-1, keepdim=True)
-        return blocked.repeat_interleave(self.cfg.heads, 0)
+    @staticmethod
+    def blocked(masks: Tensor) -> Tensor:
+        """Mask logits (B, Q, h, w) -> (B, Q, h*w): True where a region may not look, which is
+        outside its own mask; a region without any place to look looks everywhere."""
+        blocked = masks.sigmoid().flatten(2) < 0.5
+        return blocked & ~blocked.all(-1, keepdim=True)
 
     def _attend_words(self, i: int, x: Tensor, words: Tensor, padding: Tensor | None) -> Tensor:
-        out = self.region_word[i](x, words, words, padding=padding)
+        out = self.region_word[i](x, words, words, blocked=padding)
         if self.word_product:
             out = self.word_product[i](x, out)
         if self.word_gate is None:
