@@ -37,18 +37,50 @@ class WindowAttention(nn.Module):
         qkv = self.qkv(x)
         if windows.filled:
             qkv = torch.cat((qkv, self.qkv.bias.to(qkv.dtype).expand(b, 1, -1)), 1)
-        qkv = qkv.index_select(1, windows.tokens.flatten())
         count, size = windows.tokens.shape
+        qkv = take(qkv, windows.tokens.flatten())
         qkv = qkv.view(b * count, size, 3, self.heads, c // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
-        bias = bias[None]
-        if windows.mask is not None:
-            bias = bias + windows.mask[:, None]
-            bias = bias if b == 1 else bias.repeat(b, 1, 1, 1)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        y = y.transpose(1, 2).reshape(b, count * size, c)
-        return self.proj(y.index_select(1, windows.places))
+        table = self.relative_position_bias_table.t()
+        bias = table.index_select(1, self.relative_position_index.flatten())
+        bias = bias.view(self.heads, size, size).to(qkv.dtype)
+        if x.device.type == "cpu" and not torch.is_grad_enabled():
+            y = attend_windows(q, k, v, bias, windows.mask)
+        else:
+            mask = bias[None]
+            if windows.mask is not None:
+                mask = (mask + windows.mask[:, None].to(bias.dtype)).repeat(b, 1, 1, 1)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
+        return self.proj(take(y.reshape(b, count * size, c), windows.places))
+
+
+def take(x: Tensor, index: Tensor) -> Tensor:
+    """Rows ``index`` (M,) of every picture: (B, N, C) -> (B, M, C). Torch shares the rows among
+    threads only along the first dimension."""
+    b, n, c = x.shape
+    if b > 1:
+        index = (torch.arange(0, b * n, n, device=x.device)[:, None] + index).flatten()
+    return x.reshape(b * n, c).index_select(0, index).view(b, -1, c)
+
+
+def attend_windows(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention window by window, so that its weights (heads, N, N) stay in the cache of a CPU.
+
+    ``q``, ``k``, ``v`` (B * windows, heads, N, d), ``bias`` (heads, N, N), ``mask``
+    (windows, N, N); (B * windows, N, heads, d).
+    """
+    total, heads, n, d = q.shape
+    out = q.new_empty(total, n, heads, d)
+    for i in range(total):
+        start = bias if mask is None else bias + mask[i % len(mask)]
+        weights = torch.baddbmm(start, q[i], k[i].transpose(1, 2), alpha=d**-0.5)
+        out[i] = torch.bmm(weights.softmax(-1), v[i]).transpose(0, 1)
+    return out
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GELU that may overwrite ``x`` where no gradient is wanted."""
+    return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
 
 
 class Mlp(nn.Module):
@@ -61,7 +93,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(gelu(self.fc1(x)))
 
 
 class SwinBlock(nn.Module):
@@ -167,7 +199,9 @@ class PixelWordFusion(nn.Module):
         key, value = (f(words) * word_mask[..., None] for f in (self.key, self.value))
         similarity = query @ key.transpose(1, 2) * x.shape[-1] ** -0.5
         similarity = similarity + (1e4 * word_mask - 1e4)[:, None]
-        return self._instance_norm(self.out(similarity.softmax(-1) @ value))
+        # The output layer acts on the words: they are fewer than the pixels.
+        read = similarity.softmax(-1) @ F.linear(value, self.out.weight)
+        return self._instance_norm(read + self.out.bias)
 
     def forward(self, x: Tensor, words: Tensor, word_mask: Tensor) -> Tensor:
         """``x`` (B, HW, C), ``words`` (B, L, text_dim), ``word_mask`` (B, L) -> (B, HW, C)."""

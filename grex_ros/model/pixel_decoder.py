@@ -86,33 +86,34 @@ def sample_bags(
     """What :func:`sample_grids` does, as one weighted sum over the rows of a table, so that no
     sample is written to memory. Maps get a border of zeros, which saves the test for outside."""
     b, n, heads, c = value.shape
+    levels, points = weights.shape[3:]
     table, starts = bordered(value, sizes)
-    width = torch.tensor([w for _, w in sizes]).view(3, 1)
-    height = torch.tensor([h for h, _ in sizes]).view(3, 1)
-    place = cell_places(*(side for size in sizes for side in size), value)  # (N, 1, levels, 1, 2)
-    x = (offsets[..., 0] + place[..., 0]).clamp_(min=-1).minimum(width)
-    y = (offsets[..., 1] + place[..., 1]).clamp_(min=-1).minimum(height)
-    left, top = x.floor(), y.floor()
-    x -= left
-    y -= top
-    right_weight = weights * x
-    left_weight = weights - right_weight
-    low_right, low_left = right_weight * y, left_weight * y
-    corners = torch.stack(
-        (left_weight - low_left, right_weight - low_right, low_left, low_right), -1
-    )
-    stride = width + 3  # of a map with its border, which has a cell before it and two behind
-    row = (top.int() + 1) * stride + left.int() + (1 + torch.tensor(starts).view(3, 1))
-    head = torch.arange(heads).view(heads, 1, 1)
-    batch = torch.arange(b).view(b, 1, 1, 1, 1) * (len(table) // heads // b)
-    row = (row + batch) * heads + head
-    step = torch.stack((torch.zeros_like(stride), torch.ones_like(stride), stride, stride + 1), -1)
-    rows = (row[..., None] + step * heads).int()
+    # x and y of all points of a cell lie side by side: operations run over whole rows.
+    flat = [side for size in sizes for side in size]
+    places = cell_places(*flat, value)[:, :, None].expand(-1, -1, points, -1).reshape(n, 1, -1)
+    limit = value.new_tensor(sizes).flip(1)[:, None].expand(-1, points, -1).flatten()
+    place = (offsets.flatten(3) + places).clamp_(min=-1)  # (B, N, heads, levels * points * 2)
+    torch.minimum(place, limit, out=place)
+    corner = place.floor()
+    x, y = (place - corner).unflatten(-1, (-1, 2)).unbind(-1)
+    right = weights.flatten(3) * x
+    left = weights.flatten(3) - right
+    low_right, low_left = right * y, left * y
+    factors = torch.cat((left - low_left, right - low_right, low_left, low_right), -1)
+    # The cell up and left of the point; with its border a map has one cell before, two behind.
+    stride = limit[::2] + 3
+    start = value.new_tensor(starts).repeat_interleave(points) + stride + 1
+    x, y = corner.unflatten(-1, (-1, 2)).unbind(-1)
+    cell = torch.addcmul(x + start, y, stride).int()  # exact: far below 2**24
+    cell += torch.arange(b, dtype=torch.int32).view(b, 1, 1, 1) * (len(table) // heads // b)
+    row = cell * heads + torch.arange(heads, dtype=torch.int32)[:, None]
+    down = stride.int() * heads
+    rows = torch.cat((row, row + heads, row + down, row + (down + heads)), -1)
     out = F.embedding_bag(
         rows.view(b * n * heads, -1),
         table,
         mode="sum",
-        per_sample_weights=corners.view(b * n * heads, -1),
+        per_sample_weights=factors.view(b * n * heads, -1),
     )
     return out.view(b, n, heads * c)
 
@@ -135,12 +136,12 @@ def cell_places(
     h0: int, w0: int, h1: int, w1: int, h2: int, w2: int, device: torch.device
 ) -> Tensor:
     """Where the centre of every cell of three maps lies in each of them, in cells of that one from
-    the centre of its first: (N, 1, levels, 1, 2), x and y."""
+    the centre of its first: (N, levels, 2), x and y."""
     sizes = ((h0, w0), (h1, w1), (h2, w2))
     like = torch.empty(0, device=device)
     centres = torch.cat([pixel_centres(h, w, like) for h, w in sizes])[:, None]
     scale = torch.tensor([(w, h) for h, w in sizes], device=device)
-    return (centres * scale - 0.5)[:, None, :, None]
+    return centres * scale - 0.5
 
 
 class DeformableLayer(nn.Module):
@@ -157,7 +158,7 @@ class DeformableLayer(nn.Module):
     def forward(self, x: Tensor, position: Tensor, sizes: list[tuple[int, int]]) -> Tensor:
         """``x`` and ``position`` (B, N, C) or (N, C); see :class:`DeformableAttention`."""
         x = self.norm1(x + self.self_attn(x + position, x, sizes))
-        return self.norm2(x + self.linear2(F.relu(self.linear1(x))))
+        return self.norm2(x + self.linear2(self.linear1(x).relu_()))
 
 
 class DeformablePixelDecoder(nn.Module):
@@ -200,7 +201,7 @@ class DeformablePixelDecoder(nn.Module):
         ]
         fine = self.lateral_norm(self.lateral(features[0]))
         fine = fine + F.interpolate(memories[-1], fine.shape[-2:], mode="bilinear")
-        fine = F.relu(self.output_norm(self.output(fine)))
+        fine = self.output_norm(self.output(fine)).relu_()
         return memories, self.mask_features(fine)
 
 

@@ -53,7 +53,7 @@ class RegionProposals(nn.Module):
         centres = pixel_centres(h, w, memory).view(h, w, 2)
         start = torch.cat((centres, torch.full_like(centres, BOX_START)), -1)
         boxes = (self.box(cells) + inverse_sigmoid(start)).sigmoid()
-        peak = F.max_pool2d(heat, 3, 1, 1) == heat
+        peak = F.max_pool2d(heat[:, None], 3, 1, 1)[:, 0] == heat
         score = heat.detach().masked_fill(~peak, -torch.inf).flatten(1)
         if score.shape[1] < self.regions:  # a tiny picture: some regions stand twice
             score = F.pad(score, (0, self.regions - score.shape[1]), value=-torch.inf)
