@@ -285,12 +285,10 @@ class SameConv(nn.Conv2d):
     """Convolution padded as TensorFlow pads: the odd pixel goes to the bottom and the right."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))."""
+        """(B, C, H, W) -> (B, C', H / stride, W / stride); H and W are multiples of the stride."""
         pad = []
-        for size, kernel, stride in zip(
-            (x.shape[3], x.shape[2]), self.kernel_size[::-1], self.stride[::-1], strict=True
-        ):
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        for kernel, stride in zip(self.kernel_size[::-1], self.stride[::-1], strict=True):
+            total = max(kernel - stride, 0)
             pad += [total // 2, total - total // 2]
         return super().forward(F.pad(x, pad))
 

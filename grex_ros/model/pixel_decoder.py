@@ -235,7 +235,9 @@ class FpnPixelDecoder(nn.Module):
         position = torch.cat([sine_position(h, w, dim, coarse[0]) for h, w in sizes])
         x = torch.cat([m.flatten(2).transpose(1, 2) for m in coarse], 1) + position
         split = self.encoder(x).split([h * w for h, w in sizes], 1)
-        s32, s16 = (t.transpose(1, 2).unflatten(2, s) for t, s in zip(split, sizes, strict=True))
+        s32, s16 = (
+            t.transpose(1, 2).reshape(-1, dim, *s) for t, s in zip(split, sizes, strict=True)
+        )
         s16 = self.smooth[0](s16 + _upsample(s32, s16))
         s8 = self.smooth[1](maps[1] + _upsample(s16, maps[1]))
         fine = self.refine(maps[0] + _upsample(self.to_fine(s8), maps[0]))

@@ -54,7 +54,8 @@ class RegionProposals(nn.Module):
         start = torch.cat((centres, torch.full_like(centres, BOX_START)), -1)
         boxes = (self.box(cells) + inverse_sigmoid(start)).sigmoid()
         peak = F.max_pool2d(heat[:, None], 3, 1, 1)[:, 0] == heat
-        score = heat.detach().masked_fill(~peak, -torch.inf).flatten(1)
+        # Where there are fewer peaks than regions, the warmest other cells follow.
+        score = torch.where(peak, heat.detach(), heat.detach() - 1e3).flatten(1)
         if score.shape[1] < self.regions:  # a tiny picture: some regions stand twice
             score = F.pad(score, (0, self.regions - score.shape[1]), value=-torch.inf)
         best = score.topk(self.regions).indices.clamp(max=h * w - 1)[..., None]
