@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -15,98 +17,60 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from grex_ros.grounding import rle
 from grex_ros.grounding.grounder import Grounder, Thresholds
 from grex_ros.grounding.objects import GroundedObject, Grounding, Status
 from grex_ros.model.checkpoint import save_checkpoint
 from grex_ros.model.config import RelaConfig
 from grex_ros.model.rela import ReLA
+from tests.training.tiny_dataset import Said, write_dataset
 from training import evaluate as module
 from training.dataset.grefcoco import DatasetError, Record, load_grefcoco
-from training.evaluate import Evaluation, Predict, evaluate, groups, report
+from training.evaluate import Evaluation, Predict, Rules, Size, evaluate
+from training.score_report import groups, official_scores, report
 
 SIZE = (40, 60)  # height, width
 BOXES = {1: (5, 5, 15, 15), 2: (20, 5, 30, 15), 3: (40, 20, 60, 40)}  # 100, 100 and 400 pixels
-SAID: list[tuple[str, list[int], str, str]] = [
-    ("the left cup", [1], "position", ""),
-    ("both cups", [1, 2], "count", ""),
-    ("the plate", [3], "kind", ""),
-    ("the unicorn", [-1], "absent", "easy"),
-    ("the blue plate", [-1], "color", "deceptive"),
+SAID: list[Said] = [
+    ("the left cup", [1], {"category": "position", "falsified": ""}),
+    ("both cups", [1, 2], {"category": "count", "falsified": ""}),
+    ("the plate", [3], {"category": "kind", "falsified": ""}),
+    ("the unicorn", [], {"category": "absent", "falsified": "easy"}),
+    ("the blue plate", [], {"category": "color", "falsified": "deceptive"}),
 ]
 IMAGES = (1, 2)
-
-
-def whole_image(box: tuple[int, int, int, int]) -> np.ndarray:
-    mask = np.zeros(SIZE, dtype=bool)
-    mask[box[1] : box[3], box[0] : box[2]] = True
-    return mask
 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     """Two pictures, each with three objects and the same five expressions."""
-    (tmp_path / "images" / "train2014").mkdir(parents=True)
-    (tmp_path / "grefcoco").mkdir()
-    images: list[dict] = []
-    annotations: list[dict] = []
-    refs: list[dict] = []
-    for image_id in IMAGES:
-        name = f"{image_id}.png"
-        picture = np.full((*SIZE, 3), 10 * image_id, np.uint8)
-        cv2.imwrite(str(tmp_path / "images" / "train2014" / name), picture)
-        images.append({"id": image_id, "file_name": name, "height": SIZE[0], "width": SIZE[1]})
-        for number, (x0, y0, x1, y1) in BOXES.items():
-            annotations.append(
-                {
-                    "id": 10 * image_id + number,
-                    "image_id": image_id,
-                    "category_id": 1,
-                    "iscrowd": 0,
-                    "bbox": [x0, y0, x1 - x0, y1 - y0],
-                    "segmentation": rle.encode(whole_image((x0, y0, x1, y1))),
-                }
-            )
-        for text, numbers, category, falsified in SAID:
-            number = len(refs)
-            refs.append(
-                {
-                    "ref_id": number,
-                    "image_id": image_id,
-                    "split": "val",
-                    "ann_id": [10 * image_id + n if n > 0 else n for n in numbers],
-                    "sentences": [{"sent_id": number, "raw": text, "sent": text}],
-                    "category": category,
-                    "falsified": falsified,
-                }
-            )
-    instances = {
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": 1, "name": "thing"}],
-    }
-    (tmp_path / "grefcoco" / "instances.json").write_text(json.dumps(instances))
-    (tmp_path / "grefcoco" / "grefs(unc).json").write_text(json.dumps(refs))
-    return tmp_path
+    pictures = {n: np.full((*SIZE, 3), 10 * n, np.uint8) for n in IMAGES}
+    return write_dataset(tmp_path, pictures, dict.fromkeys(IMAGES, BOXES), SAID, split="val")
 
 
-def answer(text: str, numbers: Sequence[int]) -> Grounding:
-    """An answer that names the given objects exactly; none of them is a refusal."""
+def picture(dataset: Path, image_id: int) -> Path:
+    return dataset / "images" / "train2014" / f"COCO_train2014_{image_id:012d}.png"
+
+
+def answer(text: str, numbers: Sequence[int], size: tuple[int, int] = SIZE) -> Grounding:
+    """An answer that names the given objects exactly; none of them is a refusal. ``size`` is that
+    of the picture that was seen, a whole multiple of SIZE."""
+    y, x = (seen // own for seen, own in zip(size, SIZE, strict=True))
     objects: list[GroundedObject] = []
     for number in numbers:
-        x0, y0, x1, y1 = box = BOXES[number]
-        crop = np.ones((y1 - y0, x1 - x0), bool)
+        x0, y0, x1, y1 = BOXES[number]
+        crop = np.ones((y * (y1 - y0), x * (x1 - x0)), bool)
+        box = (x * x0, y * y0, x * x1, y * y1)
         objects.append(GroundedObject(len(objects) + 1, 0.6, box, crop))
     status = Status.TARGETS if objects else Status.NO_TARGET
     message = "" if objects else "Nothing in view is meant."
-    return Grounding(text, status, message, float(not objects), tuple(objects), SIZE, 0.01)
+    return Grounding(text, status, message, float(not objects), tuple(objects), size, 0.01)
 
 
-MEANT = {text: [n for n in numbers if n > 0] for text, numbers, _, _ in SAID}
+MEANT = {text: numbers for text, numbers, _ in SAID}
 
 
 def oracle(image: np.ndarray, expressions: Sequence[str]) -> list[Grounding]:
-    return [answer(text, MEANT[text]) for text in expressions]
+    return [answer(text, MEANT[text], image.shape[:2]) for text in expressions]
 
 
 def always_none(image: np.ndarray, expressions: Sequence[str]) -> list[Grounding]:
@@ -117,12 +81,13 @@ def everything(image: np.ndarray, expressions: Sequence[str]) -> list[Grounding]
     return [answer(text, list(BOXES)) for text in expressions]
 
 
-def scored(dataset: Path, predict: Predict) -> dict[str, Any]:
-    return report(evaluate(load_grefcoco(dataset, "val"), predict))
+def scored(dataset: Path, predict: Predict, *more: Any) -> dict[str, Any]:
+    return report(evaluate(load_grefcoco(dataset, "val"), predict, *more))
 
 
-def test_an_oracle_has_a_hundred_everywhere(dataset: Path) -> None:
-    content = scored(dataset, oracle)
+@pytest.mark.parametrize("rules", [Rules(), Rules(Size.OFFICIAL)], ids=["picture", "official"])
+def test_an_oracle_has_a_hundred_everywhere(dataset: Path, rules: Rules) -> None:
+    content = scored(dataset, oracle, rules)
     assert content["complete"]
     assert (content["images"], content["expressions"]) == (2, 10)
     assert list(content["strata"]) == [
@@ -156,7 +121,8 @@ def test_a_predictor_that_always_refuses(dataset: Path) -> None:
         "miou": 0.0,
     }
     boxes = {"expressions": 10, "targeted": 6, "pr_f1": 40.0, "n_acc": 100.0, "t_acc": 0.0}
-    assert content["overall"]["grec"] == content["overall"]["grec_iou"] == boxes
+    assert content["overall"]["grec"] == {**boxes, "ap50": 0.0}
+    assert content["overall"]["grec_iou"] == boxes
     assert content["strata"]["no-target"]["gres"]["giou"] == 100.0
     assert content["strata"]["no-target"]["gres"]["ciou"] is None
     assert content["strata"]["single"]["gres"]["giou"] == 0.0
@@ -174,6 +140,76 @@ def test_a_predictor_that_answers_everything(dataset: Path) -> None:
     assert content["strata"]["single"]["gres"]["giou"] == pytest.approx(50 * (left + plate))
     assert content["overall"]["grec"]["pr_f1"] == 0.0
     assert content["overall"]["grec"]["t_acc"] == 100.0
+
+
+def rated(score: float, no_target: float = 0.0) -> Predict:
+    """The right objects for each expression, all with this score."""
+
+    def predict(image: np.ndarray, expressions: Sequence[str]) -> list[Grounding]:
+        return [
+            replace(
+                given,
+                no_target_score=no_target,
+                objects=tuple(replace(thing, score=score) for thing in given.objects),
+            )
+            for given in oracle(image, expressions)
+        ]
+
+    return predict
+
+
+def test_average_precision_needs_no_threshold(dataset: Path) -> None:
+    """Right boxes with low scores: too low for an answer, and ranked before all others."""
+    for content in (scored(dataset, rated(0.01)), scored(dataset, rated(0.6, no_target=0.9))):
+        assert content["overall"]["gres"]["t_acc"] == 0.0
+        assert content["overall"]["grec"]["t_acc"] == 0.0
+        assert content["overall"]["grec"]["ap50"] == 100.0
+        assert content["strata"]["no-target"]["grec"]["ap50"] is None
+
+
+def test_average_precision_falls_with_boxes_for_nothing(dataset: Path) -> None:
+    content = scored(dataset, everything)
+    # All boxes have one score and stay in order: 8 of 30 are right, those ranked
+    # 1, 4, 5, 9 and 16, 19, 20, 24. So many of 101 recalls see the precision that follows:
+    recalls, precisions = (13, 25, 13, 37, 13), (1, 3 / 5, 4 / 9, 7 / 20, 8 / 24)
+    expected = 100 * np.dot(recalls, precisions) / 101
+    assert content["overall"]["grec"]["ap50"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("rules", "answered", "boxes"),
+    [
+        (Rules(), 100.0, 100.0),
+        (Rules(target=0.7), 0.0, 100.0),
+        (Rules(boxes=0.7), 100.0, 0.0),
+        (Rules(no_target=0.4), 0.0, 0.0),
+        (Rules(no_target=0.41), 100.0, 100.0),
+    ],
+)
+def test_thresholds_are_those_of_the_rules(
+    dataset: Path, rules: Rules, answered: float, boxes: float
+) -> None:
+    content = scored(dataset, rated(0.6, no_target=0.4), rules)
+    for kind in ("single", "multi"):
+        assert content["strata"][kind]["gres"]["t_acc"] == answered
+        assert content["strata"][kind]["gres"]["giou"] == answered
+        assert content["strata"][kind]["grec"]["pr_f1"] == boxes
+    # The predictor has no object for an expression that means none.
+    assert content["strata"]["no-target"]["gres"]["n_acc"] == 100.0
+
+
+def test_the_mask_of_a_refused_expression_stays_in_the_union(dataset: Path) -> None:
+    """Masks and refusals come from ``decide``, boxes from the predictor."""
+    whole = np.ones(SIZE, bool)
+
+    def refuse(image: np.ndarray, expressions: Sequence[str]) -> list[tuple[np.ndarray, bool]]:
+        return [(whole, text == "the left cup") for text in expressions]
+
+    content = scored(dataset, oracle, Rules(), refuse)
+    gres, grec = content["overall"]["gres"], content["overall"]["grec"]
+    assert gres["ciou"] == pytest.approx(100 * (200 + 400) / (5 * whole.size))
+    assert gres["t_acc"] == pytest.approx(200 / 3) and gres["n_acc"] == 0.0
+    assert grec["pr_f1"] == grec["ap50"] == 100.0
 
 
 def test_boxes_and_masks_are_scored_apart(dataset: Path) -> None:
@@ -252,13 +288,14 @@ def test_a_predictor_that_leaves_expressions_out_is_found(dataset: Path) -> None
 
 @pytest.mark.parametrize(("wrong", "says"), [(False, "cannot be read"), (True, "9 x 9 pixels")])
 def test_an_unusable_picture_is_named(dataset: Path, wrong: bool, says: str) -> None:
-    path = dataset / "images" / "train2014" / "2.png"
+    path = picture(dataset, 2)
     if wrong:
         cv2.imwrite(str(path), np.zeros((9, 9, 3), np.uint8))
     else:
         path.write_bytes(b"no picture")
-    with pytest.raises(DatasetError, match=rf"2\.png: {says}"):
-        evaluate(load_grefcoco(dataset, "val"), oracle)
+    for size in Size:
+        with pytest.raises(DatasetError, match=rf"2\.png: {says}"):
+            evaluate(load_grefcoco(dataset, "val"), oracle, Rules(size))
 
 
 def interrupting(after: int) -> Predict:
@@ -294,6 +331,7 @@ class StandIn:
 
     name = "oracle@0123456789ab"
     device = torch.device("cpu")
+    model = SimpleNamespace(cfg=RelaConfig.preset("tabletop"))
 
     def __init__(self, predict: Predict) -> None:
         self.thresholds = Thresholds()
@@ -319,7 +357,7 @@ def invoke(*arguments: str) -> Any:
 def command(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     def run(*arguments: str, predict: Predict = oracle) -> Any:
         stand_in = StandIn(predict)
-        monkeypatch.setattr(Grounder, "from_checkpoint", lambda path, device: stand_in)
+        monkeypatch.setattr(Grounder, "from_checkpoint", lambda path, **_: stand_in)
         result = invoke("--dataset", str(dataset), *arguments)
         result.thresholds = stand_in.thresholds
         return result
@@ -335,7 +373,8 @@ def test_command_prints_tables_and_writes_json(command: Command, tmp_path: Path)
     rows = [line.split() for line in result.output.splitlines()]
     assert ["overall", "10", *["100.0"] * 8] in rows
     assert ["deceptive", "2", "100.0", "-", "-", "100.0", "-", "-", "-", "-"] in rows
-    assert ["position", "2", "100.0", "-", "100.0", "100.0"] in rows  # boxes
+    assert ["position", "2", "100.0", "-", "100.0", "100.0", "100.0"] in rows  # boxes
+    assert "official" not in result.output
     content = json.loads(path.read_text())
     assert content["model"] == "oracle@0123456789ab"
     assert content["units"] == "percent"
@@ -358,8 +397,53 @@ def test_command_limits_images_and_sets_thresholds(command: Command, tmp_path: P
     result = command("--limit", "1", "--no-target-threshold", "0.8", "--json", str(path))
     content = json.loads(path.read_text())
     assert (content["images"], content["limit"]) == (1, 1)
-    assert result.thresholds == Thresholds(no_target=0.8)
-    assert content["thresholds"] == {"target": 0.5, "mask": 0.5, "no_target": 0.8}
+    assert content["thresholds"] == {"target": 0.5, "mask": 0.5, "no_target": 0.8, "boxes": 0.5}
+    # The predictor is asked for everything: the thresholds are applied to its answers.
+    assert result.thresholds == Thresholds(target=0.0, no_target=1.0)
+
+
+def test_command_in_official_size(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    result = command("--size", "official", "--json", str(path))
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert (
+        "official GRES: gIoU 100.0000, cIoU 100.0000, T_acc 1.0000, N_acc 1.0000, "
+        "Pr@0.7 100.0000, Pr@0.8 100.0000, Pr@0.9 100.0000" in lines
+    )
+    # The oracle's boxes have a score of 0.6, which is below the official 0.7.
+    assert "official GREC: F1_score 0.4000, T_acc 0.0000, N_acc 1.0000" in lines
+    assert "6 masks are run lengths, which the official code refuses" in result.output
+    content = json.loads(path.read_text())
+    assert (content["size"], content["decision"]) == ("official", "objects")
+    assert content["thresholds"]["boxes"] == 0.7
+    assert content["official"]["gres"]["T_acc"] == 1.0
+    assert content["overall"]["gres"]["giou"] == 100.0
+
+    command("--size", "official", "--box-threshold", "0.6", "--json", str(path))
+    assert json.loads(path.read_text())["official"]["grec"]["F1_score"] == 1.0
+    command("--json", str(path))
+    assert json.loads(path.read_text())["size"] == "picture"
+
+
+def test_official_numbers_that_are_not_there_are_null(dataset: Path) -> None:
+    content = official_scores(evaluate([], oracle).results)
+    assert content["gres"]["gIoU"] is content["grec"]["F1_score"] is None
+
+
+def test_the_page_of_worst_answers_wants_the_pictures_own_size(
+    command: Command, tmp_path: Path
+) -> None:
+    result = command("--size", "official", "--html", str(tmp_path / "page.html"))
+    assert result.exit_code == 1 and "leave --size official out" in " ".join(result.output.split())
+
+
+def test_command_names_missing_pycocotools_at_once(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
+    result = command()
+    assert result.exit_code == 1 and "pip install pycocotools" in result.output
 
 
 def test_command_stopped_by_ctrl_c_prints_what_it_has(command: Command, tmp_path: Path) -> None:
@@ -382,23 +466,25 @@ def test_command_says_what_is_wrong(command: Command, arguments: list[str], says
 
 
 def test_command_names_an_unusable_picture(command: Command, dataset: Path) -> None:
-    (dataset / "images" / "train2014" / "2.png").write_bytes(b"no picture")
+    picture(dataset, 2).write_bytes(b"no picture")
     result = command()
     assert result.exit_code == 1
     assert "cannot be read as a picture" in " ".join(result.output.split())
 
 
-def test_command_with_a_real_model(dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", ["picture", "official"])
+def test_command_with_a_real_model(dataset: Path, tmp_path: Path, size: str) -> None:
     """An untrained one, loaded from its file: every expression gets its answer."""
     torch.manual_seed(0)
     checkpoint, path = tmp_path / "untrained.safetensors", tmp_path / "out.json"
     save_checkpoint(ReLA(RelaConfig.preset("tabletop")), checkpoint)
     arguments = ("--checkpoint", str(checkpoint), "--device", "cpu", "--json", str(path))
-    result = invoke("--dataset", str(dataset), *arguments, "--target-threshold", "0")
+    result = invoke("--dataset", str(dataset), *arguments, "--size", size)
     assert result.exit_code == 0, result.output
     content = json.loads(path.read_text())
     assert content["model"].startswith("tabletop@") and content["device"] == "cpu"
     assert (content["complete"], content["expressions"]) == (True, 10)
+    assert (content["size"], content["decision"]) == (size, "objects")
     assert content["seconds_per_image"] > 0
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
-from grex_ros.grounding import rle
 from grex_ros.grounding.grounder import Grounder
 from grex_ros.model.config import RelaConfig
 from grex_ros.model.rela import ReLA
+from tests.training.tiny_dataset import Said, write_dataset
 from training.dataset.grefcoco import DatasetError, load_grefcoco
 from training.dataset.samples import TrainingPictures, photometric
 from training.train import (
@@ -34,56 +32,21 @@ COLORS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
 
 def make_dataset(root: Path, pictures: int = 2) -> Path:
     """Pictures with a red and a blue square, in gRefCOCO's layout."""
-    (root / "images" / "train2014").mkdir(parents=True)
-    (root / "grefcoco").mkdir()
-    images, annotations, refs = [], [], []
+    images, boxes = {}, {}
     for image_id in range(1, pictures + 1):
-        name = f"COCO_train2014_{image_id:012d}.jpg"
-        picture = np.full((48, 64, 3), 128, np.uint8)
+        image = np.full((48, 64, 3), 128, np.uint8)
+        boxes[image_id] = {}
         for k, color in enumerate(COLORS.values()):
             x, y = 8 + 32 * k, 8 + 4 * image_id
-            picture[y : y + 16, x : x + 16] = color
-            mask = np.zeros((48, 64), bool)
-            mask[y : y + 16, x : x + 16] = True
-            annotations.append(
-                {
-                    "id": 10 * image_id + k,
-                    "image_id": image_id,
-                    "category_id": 1,
-                    "bbox": [x, y, 16, 16],
-                    "area": 256,
-                    "iscrowd": 0,
-                    "segmentation": rle.encode(mask),
-                }
-            )
-        cv2.imwrite(str(root / "images" / "train2014" / name), picture[..., ::-1])
-        images.append({"id": image_id, "file_name": name, "height": 48, "width": 64})
-        for k, (text, meant) in enumerate(
-            [("the red square", [0]), ("all squares", [0, 1]), ("the dog", [])]
-        ):
-            refs.append(
-                {
-                    "ref_id": 100 * image_id + k,
-                    "image_id": image_id,
-                    "split": "train",
-                    "ann_id": [10 * image_id + m for m in meant] or [-1],
-                    "category_id": [1] if meant else [-1],
-                    "no_target": not meant,
-                    "file_name": name,
-                    "sent_ids": [1000 * image_id + k],
-                    "sentences": [
-                        {"sent_id": 1000 * image_id + k, "raw": text, "sent": text, "tokens": []}
-                    ],
-                }
-            )
-    instances = {
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": 1, "name": "square"}],
-    }
-    (root / "grefcoco" / "instances.json").write_text(json.dumps(instances))
-    (root / "grefcoco" / "grefs(unc).json").write_text(json.dumps(refs))
-    return root
+            image[y : y + 16, x : x + 16] = color
+            boxes[image_id][k] = (x, y, x + 16, y + 16)
+        images[image_id] = image
+    said: list[Said] = [
+        ("the red square", [0], {}),
+        ("all squares", [0, 1], {}),
+        ("the dog", [], {}),
+    ]
+    return write_dataset(root, images, boxes, said, split="train", suffix=".jpg")
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def read_image(record: Record) -> np.ndarray:
             f"{record.image_path}: {picture.height} x {picture.width} pixels, but image_id "
             f"{record.image_id} says {record.height} x {record.width} (height x width)"
         )
-    return np.asarray(picture.resize((SIDE, SIDE), PIL.Image.Resampling.BILINEAR))
+    return np.array(picture.resize((SIDE, SIDE), PIL.Image.Resampling.BILINEAR))
 
 
 def squeeze(record: Record) -> Record:
