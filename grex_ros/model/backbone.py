@@ -290,7 +290,7 @@ class SameConv(nn.Conv2d):
         for kernel, stride in zip(self.kernel_size[::-1], self.stride[::-1], strict=True):
             total = max(kernel - stride, 0)
             pad += [total // 2, total - total // 2]
-        return super().forward(F.pad(x, pad))
+        return super().forward(F.pad(x, pad, value=0.0))
 
 
 def _conv(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
