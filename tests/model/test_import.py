@@ -31,7 +31,7 @@ from grex_ros.model.official import (
 from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import tokenizer_for
 
-from .golden import DATA, golden, official_state, rule_image
+from .golden import DATA, official_state, rule_image
 
 KEYS: dict[str, dict[str, list[int]]] = json.loads(
     gzip.decompress((DATA / "official_keys.json.gz").read_bytes())
@@ -49,7 +49,7 @@ def skeleton(preset: str) -> ReLA:
 @pytest.fixture(scope="module")
 def official() -> dict[str, Tensor]:
     """The official state dict `tiny` by rule, constant tables included."""
-    state = official_state(golden()[0])
+    state = official_state("tiny")
     axis = np.arange(7)
     y, x = (a.ravel() for a in np.meshgrid(axis, axis, indexing="ij"))
     index = (y[:, None] - y + 6) * 13 + x[:, None] - x + 6
@@ -156,8 +156,9 @@ def static_query(name: str) -> str:
     return name.replace("query_feat", "static_query")
 
 
-@pytest.mark.parametrize("old", [doubled, without_prefix, static_query])
-@pytest.mark.parametrize("wrapper", ["model", "state_dict", ""])
+@pytest.mark.parametrize(
+    ("old", "wrapper"), [(doubled, "model"), (without_prefix, "state_dict"), (static_query, "")]
+)
 def test_names_of_older_versions(
     official: dict[str, Tensor], tmp_path: Path, old: Callable[[str], str], wrapper: str
 ) -> None:
