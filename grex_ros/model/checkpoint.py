@@ -6,13 +6,15 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .config import RelaConfig
@@ -164,3 +166,33 @@ def text_tensors(cfg: RelaConfig) -> dict[str, Tensor]:
             for name in file.keys()  # noqa: SIM118
             if not name.startswith("pooler.") and not name.endswith("position_ids")
         }
+
+
+def read_tensors(path: Path) -> Any:
+    """What a file of another program holds: .safetensors, else what torch saved. Code in it is
+    never run.
+
+    Raises:
+        CheckpointError: the file is damaged or holds more than plain tensors.
+        OSError: it cannot be read.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, ValueError) as error:
+            raise CheckpointError(f"{path} is no safetensors file or damaged ({error})") from error
+    with path.open("rb") as file:
+        archive = zipfile.is_zipfile(file)
+    try:
+        if archive and (broken := zipfile.ZipFile(path).testzip()):  # torch does not look
+            raise CheckpointError(f"{path} is damaged: wrong checksum of {broken}; copy it again")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except (MemoryError, CheckpointError):
+        raise
+    except Exception as error:  # a damaged pickle can fail in any way
+        wanted = re.search(r"GLOBAL (\w[\w.]*)", str(error))
+        name = f" ({wanted[1]})" if wanted else ""
+        raise CheckpointError(
+            f"{path} is no checkpoint of plain tensors: it is damaged or asks for code{name}, "
+            "which is never run"
+        ) from error

@@ -10,18 +10,21 @@ from __future__ import annotations
 import functools
 import os
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from .checkpoint import CheckpointError, differences, file_digest, name_some, save_checkpoint
+from .checkpoint import (
+    CheckpointError,
+    differences,
+    file_digest,
+    name_some,
+    read_tensors,
+    save_checkpoint,
+)
 from .config import RelaConfig
 from .rela import ReLA
 
@@ -182,7 +185,7 @@ def find_preset(state: Mapping[str, Tensor]) -> RelaConfig:
 def read_official(path: Path) -> tuple[dict[str, Tensor], list[str]]:
     """The state dict of a checkpoint, without wrappers and prefixes and with the names of today's
     official code; and what else was in the file and is ignored. No code of the file is run."""
-    content = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pickle(path)
+    content = read_tensors(path)
     ignored: list[str] = []
     while isinstance(content, dict):
         inner = next((k for k in ("model", "state_dict") if isinstance(content.get(k), dict)), None)
@@ -269,28 +272,3 @@ def _check(state: Mapping[str, Tensor], cfg: RelaConfig, source: Path) -> None:
     wrong = [name for name in weights if not torch.isfinite(state[name]).all()]
     if wrong:
         raise CheckpointError(f"{source} has values that are not finite: {name_some(wrong)}")
-
-
-def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged or not a safetensors file ({error})") from error
-
-
-def _load_pickle(path: Path) -> Any:
-    with path.open("rb") as file:
-        archive = zipfile.is_zipfile(file)
-    try:
-        if archive and (broken := zipfile.ZipFile(path).testzip()):  # torch does not look
-            raise CheckpointError(f"{path} is damaged: wrong checksum of {broken}; copy it again")
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except (MemoryError, CheckpointError):
-        raise
-    except Exception as error:  # a damaged pickle can fail in any way
-        wanted = re.search(r"GLOBAL (\w[\w.]*)", str(error))
-        name = f" ({wanted[1]})" if wanted else ""
-        raise CheckpointError(
-            f"{path} is no checkpoint of plain tensors: it is damaged or asks for code{name}, "
-            "which is never run"
-        ) from error
