@@ -141,7 +141,8 @@ def print_report(content: dict[str, Any], console: Console) -> None:
     if content["images"]:
         console.print(
             f"{content['images']} images, {content['expressions']} expressions, "
-            f"{1000 * content['seconds_per_image']:.0f} ms an image with all its expressions",
+            f"{1000 * content['seconds_per_image']:.0f} ms an image "
+            "with all its expressions and regions",
             soft_wrap=True,
             highlight=False,
         )
