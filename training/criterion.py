@@ -167,6 +167,27 @@ def language_losses(
     return losses  # type: ignore[return-value]
 
 
+OFFICIAL_WEIGHTS = {"mask": 5.0, "minimap": 0.5, "no_target": 0.5}
+
+
+def official_losses(
+    out: RelaOutput, union: Tensor, empty: Tensor, minimap_side: int
+) -> dict[str, Tensor]:
+    """The three terms of the official loss, to be summed with :data:`OFFICIAL_WEIGHTS`.
+
+    ``union`` (B, H, W) 0 or 1: all pixels that expression b means, at the picture's size; ``empty``
+    (B,) bool: it means nothing.
+    """
+    weight = union.new_tensor(CLASS_WEIGHT, dtype=torch.float32)
+    masks = F.interpolate(out.target_mask.float(), union.shape[1:], mode="bilinear")
+    cells = minimap_truth(union.float(), minimap_side)
+    return {
+        "mask": F.cross_entropy(masks, union.long(), weight),
+        "minimap": F.cross_entropy(out.minimap.float().transpose(1, 2), cells, weight),
+        "no_target": F.cross_entropy(out.no_target.float(), empty.long(), weight),
+    }
+
+
 def alignment_loss(logits: Tensor, names: list[str], phrases: list[str]) -> Tensor:
     """Cross-entropy of regions (N, P) that stand for objects called ``names`` over ``phrases``."""
     place = {phrase: i for i, phrase in enumerate(phrases)}

@@ -16,7 +16,7 @@ from torch import Tensor
 from grex_ros.model.checkpoint import DEFAULT_CHECKPOINT, file_digest, load_checkpoint
 from grex_ros.model.region_decoder import RegionState, RelaOutput
 from grex_ros.model.rela import ReLA
-from grex_ros.model.text_encoder import Tokenizer, wheel_folder
+from grex_ros.model.text_encoder import Tokenizer, tokenizer_for
 
 from .objects import Grounding, Status
 from .pictures import full_size, resize, resize_on_device
@@ -96,7 +96,7 @@ class Grounder:
             raise ValueError("float16 needs a GPU; use float32 on the CPU")
         file = DEFAULT_CHECKPOINT if path is None or path == "" else path
         model, metadata = load_checkpoint(file)
-        tokenizer = Tokenizer(wheel_folder(model.cfg.text_wheel), model.cfg.max_tokens)
+        tokenizer = tokenizer_for(model.cfg)
         thresholds = Thresholds(no_target=float(metadata.get("no_target_threshold", 0.5)))
         name = f"{model.cfg.name}@{file_digest(file)[:12]}"
         grounder = cls(model.to(place), tokenizer, name, thresholds)
