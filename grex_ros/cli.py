@@ -29,6 +29,7 @@ app = typer.Typer(
 Checkpoint = Annotated[
     str, typer.Option(help="Weights, a .safetensors file; without it those of the package.")
 ]
+Precision = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")]
 Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
 
 
@@ -47,7 +48,7 @@ def ground(
     ] = None,
     checkpoint: Checkpoint = "",
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    precision: Precision = "auto",
     target_threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Least score of an object.")
     ] = None,
@@ -109,6 +110,55 @@ def demo(
             seed=seed, out=out, bag=bag, checkpoint=checkpoint, device=device, timeout=timeout
         )
     raise typer.Exit(code)
+
+
+@app.command()
+def benchmark(
+    preset: Annotated[
+        str,
+        typer.Option(help="swin_base, swin_tiny, r50 or tabletop with random weights: for speed."),
+    ] = "",
+    checkpoint: Checkpoint = "",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = torch's choice.")] = 0,
+    runs: Annotated[
+        int, typer.Option(min=1, help="Runs that count, after three that do not.")
+    ] = 20,
+    image: Annotated[
+        Path | None, typer.Option(help="A picture; without it 640 x 480 with a few disks.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """How long answers take: end to end, and every stage.
+
+    Without --preset the checkpoint is timed, by default that of the package.
+    """
+    with _one_line_errors():
+        from grex_ros.benchmark import (
+            example_picture,
+            print_benchmark,
+            random_grounder,
+            run_benchmark,
+            use_threads,
+        )
+        from grex_ros.model.config import PRESETS
+
+        if preset and checkpoint:
+            raise ValueError("give --preset or --checkpoint, not both")
+        if preset and preset not in PRESETS:
+            raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+        picture = example_picture() if image is None else _read_picture(image)
+        use_threads(threads)
+        if preset:
+            grounder = random_grounder(preset, device, precision)
+        else:
+            grounder = _load(checkpoint, device, precision)
+        result = run_benchmark(grounder, picture, runs)
+    if as_json:
+        print(json.dumps(result.to_record()))
+    else:
+        print_benchmark(result)
 
 
 @app.command()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from grex_ros.model.checkpoint import DEFAULT_CHECKPOINT, file_digest, load_checkpoint
+from grex_ros.model.inference import GraphedModel, lower_weights, prepare
 from grex_ros.model.region_decoder import RegionState, RelaOutput
 from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import Tokenizer, tokenizer_for
@@ -24,6 +25,8 @@ from .reading import Objects, objects_from_mask, objects_from_regions, target_pr
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 TEXT_CACHE = 256  # expressions whose word features are kept
+WARM_UP_SIZES = ((480, 640), (720, 1280))  # 4:3 and 16:9
+WARM_UP_TEXTS = ("the cup", "the red cup to the left of the blue bowl")
 AT_ONCE = 8  # expressions in one pass of a backbone that reads them
 
 
@@ -53,7 +56,8 @@ class Grounder:
         self, model: ReLA, tokenizer: Tokenizer, name: str, thresholds: Thresholds
     ) -> None:
         self.model = model.eval()
-        self.engine = model  # what runs the three steps: text, image, grounding
+        self.engine: ReLA | GraphedModel = model  # runs the three steps: text, image, grounding
+        self.engine_name = "torch"
         self.tokenizer = tokenizer
         self.name = name
         self.thresholds = thresholds
@@ -90,20 +94,67 @@ class Grounder:
             ValueError: no such device or precision here.
         """
         place = choose_device(device)
-        if precision != "auto" and precision not in PRECISIONS:
-            raise ValueError(f"precision must be auto, {', '.join(PRECISIONS)}, not {precision!r}")
-        if precision == "float16" and place.type == "cpu":
-            raise ValueError("float16 needs a GPU; use float32 on the CPU")
+        check_precision(place, precision)
         file = DEFAULT_CHECKPOINT if path is None or path == "" else path
         model, metadata = load_checkpoint(file)
         tokenizer = tokenizer_for(model.cfg)
         thresholds = Thresholds(no_target=float(metadata.get("no_target_threshold", 0.5)))
         name = f"{model.cfg.name}@{file_digest(file)[:12]}"
-        grounder = cls(model.to(place), tokenizer, name, thresholds)
-        if precision == "auto":
-            precision = "float16" if place.type == "cuda" else "float32"
-        grounder.dtype = PRECISIONS[precision]
+        grounder = cls(model, tokenizer, name, thresholds)
+        grounder.move(place, precision)
         return grounder
+
+    def move(self, device: torch.device, precision: str = "auto") -> None:
+        """Puts the model on a device, ready to be asked. It cannot be trained or saved any more.
+
+        Args:
+            device: cpu or cuda.
+            precision: auto (float16 on a GPU, float32 on the CPU), float32, float16, bfloat16.
+        """
+        if precision == "auto":
+            precision = "float16" if device.type == "cuda" else "float32"
+        self.dtype = PRECISIONS[precision]
+        self._batch = self._state = None
+        self.forget_words()
+        model = prepare(self.model.float().to(device))
+        if self.dtype is not torch.float32:
+            lower_weights(model, self.dtype)
+        graphs = device.type == "cuda"
+        self.engine, self.engine_name = (
+            (GraphedModel(model), "torch, CUDA graphs") if graphs else (model, "torch")
+        )
+
+    def warm_up(self) -> None:
+        """Asks once about pictures of the usual shapes, so that no camera frame waits for what
+        happens only once: reserving memory, choosing kernels, recording graphs."""
+        for height, width in WARM_UP_SIZES if self.device.type == "cuda" else WARM_UP_SIZES[:1]:
+            self.set_image(np.zeros((height, width, 3), np.uint8))
+            for text in WARM_UP_TEXTS:
+                self.ground([text])
+        self._batch = self._state = None
+
+    def make_room(self, how: str) -> str:
+        """Goes on with less memory after the GPU's ran out.
+
+        Args:
+            how: "lower_precision": from float32 to half of it; "cpu": to the CPU.
+
+        Returns:
+            What was done, as a sentence; empty if nothing is left to be done.
+        """
+        cuda = self.device.type == "cuda"
+        if how == "lower_precision" and self.dtype is torch.float32:
+            precision = "float16" if cuda else "bfloat16"
+            self.move(self.device, precision)
+            return f"The model now runs in {precision}."
+        if how == "cpu" and cuda:
+            self.move(torch.device("cpu"))
+            return "The model now runs on the CPU."
+        return ""
+
+    def forget_words(self) -> None:
+        """Empties the cache of word features."""
+        self._words.clear()
 
     @torch.inference_mode()
     def set_image(self, image: npt.NDArray[np.uint8]) -> None:
@@ -241,3 +292,11 @@ def choose_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device {name!r} is not supported; use auto, cpu or cuda")
     return device
+
+
+def check_precision(device: torch.device, precision: str) -> None:
+    """ValueError if there is no such precision on the device."""
+    if precision != "auto" and precision not in PRECISIONS:
+        raise ValueError(f"precision must be auto, {', '.join(PRECISIONS)}, not {precision!r}")
+    if precision == "float16" and device.type == "cpu":
+        raise ValueError("float16 needs a GPU; use float32 on the CPU")

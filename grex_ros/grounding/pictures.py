@@ -33,7 +33,7 @@ def resize(cfg: RelaConfig, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint
         return image
     if not cfg.keep_aspect:
         squeezed = PIL.Image.fromarray(image).resize((width, height), PIL.Image.Resampling.BILINEAR)
-        return np.asarray(squeezed)
+        return np.array(squeezed)
     shrink = height < image.shape[0]
     interpolation = cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
     resized = cv2.resize(image, (width, height), interpolation=interpolation)

@@ -59,16 +59,15 @@ def objects_from_mask(
     inside = probability >= threshold
     values: npt.NDArray[np.float32] = probability.float().cpu().numpy()
     mask = inside.cpu().numpy().astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA]
     parts = []
-    biggest = max((int(stats[i, cv2.CC_STAT_AREA]) for i in range(1, count)), default=0)
-    for i in range(1, count):
-        x0, y0, width, height, area = (int(n) for n in stats[i])
-        box = (x0, y0, x0 + width, y0 + height)
+    for i in 1 + np.flatnonzero(areas >= SPECK * areas.max(initial=0)):
+        x0, y0, width, height = (int(n) for n in stats[i, :4])
         crop = labels[y0 : y0 + height, x0 : x0 + width] == i
         score = float(values[y0 : y0 + height, x0 : x0 + width][crop].mean()) * factor
-        if area >= SPECK * biggest and score >= least:
-            parts.append((score, box, crop))
+        if score >= least:
+            parts.append((score, (x0, y0, x0 + width, y0 + height), crop))
     parts.sort(key=lambda part: -part[0])
     return tuple(GroundedObject(i + 1, *part) for i, part in enumerate(parts))
 

@@ -49,12 +49,14 @@ class DeformableAttention(nn.Module):
         other, each of which looks around its own place in all three."""
         b, n, _ = memory.shape
         shape = (b, n, self.heads, self.LEVELS, self.POINTS)
-        offsets = self.sampling_offsets(query).view(*shape, 2)
-        weights = self.attention_weights(query).view(b, n, self.heads, -1).softmax(-1).view(shape)
-        value = self.value_proj(memory).view(b, n, self.heads, -1)
+        # Places are told in full precision also where the layers around run in half of it.
+        offsets = self.sampling_offsets(query).float().view(*shape, 2)
+        weights = self.attention_weights(query).float().view(b, n, self.heads, -1)
+        weights = weights.softmax(-1).view(shape)
+        value = self.value_proj(memory).float().view(b, n, self.heads, -1)
         # Bags are many times as fast on a CPU, but only for inference.
-        bags = value.device.type == "cpu" and value.dtype is torch.float32
-        bags = bags and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        bags = value.device.type == "cpu" and not torch.is_grad_enabled()
+        bags = bags and not torch.compiler.is_compiling()
         sample = sample_bags if bags else sample_grids
         return self.output_proj(sample(value, offsets, weights, sizes))
 

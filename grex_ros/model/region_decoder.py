@@ -40,11 +40,7 @@ class RegionState:
     def repeat(self, counts: list[int]) -> RegionState:
         """The state for ``counts[i]`` expressions of picture i, picture by picture. What only the
         pictures need (memories, mask features) is shared, not copied."""
-        each = torch.tensor(counts, device=self.regions.device)
-        regions = self.regions.repeat_interleave(each, 1)
-        position = self.region_position
-        if position.shape[1] > 1 or self.regions.shape[1] == 1:
-            position = position.repeat_interleave(each, 1)
+        regions, position = (_each(t, counts) for t in (self.regions, self.region_position))
         return replace(self, regions=regions, region_position=position, counts=counts, layers=[])
 
     def repeat_image(self) -> RegionState:
@@ -59,6 +55,16 @@ class RegionState:
             level_features=[f.repeat_interleave(each, 0) for f in self.level_features],
             counts=[1] * sum(self.counts),
         )
+
+
+def _each(x: Tensor, counts: list[int]) -> Tensor:
+    """(Q, B, C) -> (Q, sum of counts, C): item i ``counts[i]`` times, without a copy where that
+    is possible. What is the same for all pictures, (Q, 1, C), may stay so."""
+    if x.shape[1] == 1:
+        return x.expand(-1, sum(counts), -1)
+    if all(count == 1 for count in counts):
+        return x
+    return x.repeat_interleave(torch.tensor(counts, device=x.device), 1)
 
 
 @dataclass

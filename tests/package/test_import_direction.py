@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "demo": {"grounding", "ros", "scenes", "msg", "srv"},
     "doctor_echo": {"msg", "srv"},
     "doctor": {"doctor_echo", "grounding", "model", "msg", "srv"},
-    "cli": {"demo", "doctor", "grounding"},
+    "benchmark": {"grounding", "model"},
+    "cli": {"benchmark", "demo", "doctor", "grounding", "model"},
     "training": {"model", "metrics", "scenes", "grounding"},
 }
 OUR_PARTS = {*MAY_IMPORT, "msg", "srv"}
@@ -28,7 +29,8 @@ LIBRARIES: dict[str, set[str] | None] = {
     "model": {"torch", "numpy", "transformers", "safetensors"},
     "metrics": {"numpy", "pycocotools"},
     "scenes": {"numpy", "cv2", "mujoco"},
-    "grounding": {"torch", "numpy", "cv2"},
+    "grounding": {"torch", "numpy", "cv2", "PIL"},
+    "benchmark": {"torch", "numpy", "cv2", "rich"},
     "cli": {"numpy", "cv2", "typer", "rich"},
     "training": {
         *("torch", "numpy", "cv2", "scipy", "accelerate", "safetensors", "yaml", "typer", "rich"),

@@ -1,0 +1,137 @@
+"""What is done to a model that will only be asked, never trained: the numbers stay the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
+
+from .region_decoder import RegionState, RelaOutput
+from .rela import ReLA
+from .resnet import NormedConv
+
+GRAPHS = 16  # CUDA graphs that are kept
+WORD_STEP = 8  # sentences are filled up to a multiple, so that few lengths need a graph
+
+
+def prepare(model: ReLA) -> ReLA:
+    """Folds batch norms into the convolutions before them and lays the weights out for them.
+    The model cannot be trained or saved afterwards. Returns the same model."""
+    model.eval().requires_grad_(False)
+    for module in list(model.modules()):
+        if isinstance(module, nn.Sequential):
+            items = list(module.named_children())
+            for (name, conv), (norm_name, norm) in zip(items, items[1:], strict=False):
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    module._modules[name] = fuse_conv_bn_eval(conv, norm)
+                    module._modules[norm_name] = nn.Identity()
+        elif isinstance(module, NormedConv) and not isinstance(module.norm, nn.Identity):
+            norm = module.norm
+            module.weight, module.bias = fuse_conv_bn_weights(
+                module.weight,
+                None,
+                norm.running_mean,
+                norm.running_var,
+                1e-5,
+                norm.weight,
+                norm.bias,
+            )
+            module.norm = nn.Identity()  # type: ignore[assignment]
+    model.requires_grad_(False)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def lower_weights(model: ReLA, dtype: torch.dtype) -> None:
+    """Keeps in ``dtype`` what autocast would cast to it at every call: the weights of linear layers
+    and convolutions. Norms, embeddings and tables stay as they are."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            module.to(dtype)
+        elif isinstance(module, nn.MultiheadAttention):
+            module.in_proj_weight.data = module.in_proj_weight.data.to(dtype)
+            module.in_proj_bias.data = module.in_proj_bias.data.to(dtype)
+
+
+class GraphedModel:
+    """The image and grounding steps of a model as CUDA graphs, one for every shape of input: a
+    frame is one call to the driver instead of thousands.
+
+    What a step returns is overwritten when it runs again on the same shapes. On the CPU the same
+    code runs without graphs. Not thread safe.
+    """
+
+    def __init__(self, model: ReLA) -> None:
+        self.model = model
+        self._steps: dict[Hashable, tuple[list[Tensor], Callable[[], Any]]] = {}
+
+    def encode_text(self, tokens: Tensor, word_mask: Tensor) -> Tensor:
+        """See :meth:`ReLA.encode_text`; not a graph, since words come once."""
+        return self.model.encode_text(tokens, word_mask)
+
+    def encode_image(
+        self, images: Tensor, words: Tensor | None = None, word_mask: Tensor | None = None
+    ) -> RegionState:
+        """See :meth:`ReLA.encode_image`."""
+        given = [t for t in (images, words, word_mask) if t is not None]
+        key = ("image", *(t.shape for t in given))
+        return self._run(key, lambda *tensors: self.model.encode_image(*tensors), given)
+
+    def ground(self, state: RegionState, words: Tensor, word_mask: Tensor) -> RelaOutput:
+        """See :meth:`ReLA.ground`; ``state`` comes from :meth:`encode_image`."""
+        if self.model.cfg.word_padding_mask:
+            fill = -words.shape[1] % WORD_STEP
+            words, word_mask = F.pad(words, (0, 0, 0, fill)), F.pad(word_mask, (0, fill))
+        # The state's tensors belong to a graph, which always leaves them in the same place.
+        key = ("words", state.mask_features.data_ptr(), tuple(state.counts), words.shape)
+        return self._run(key, lambda w, m: self.model.ground(state, w, m), [words, word_mask])
+
+    def _run(self, key: Hashable, step: Callable[..., Any], tensors: list[Tensor]) -> Any:
+        if key not in self._steps:
+            if len(self._steps) >= GRAPHS:
+                self._steps.clear()  # a state may not outlive the graph that fills it
+            inputs = [t.clone() for t in tensors]
+            self._steps[key] = inputs, self._record(step, inputs)
+        inputs, replay = self._steps[key]
+        for place, tensor in zip(inputs, tensors, strict=True):
+            place.copy_(tensor, non_blocking=True)
+        return replay()
+
+    @staticmethod
+    def _record(step: Callable[..., Any], inputs: list[Tensor]) -> Callable[[], Any]:
+        if inputs[0].device.type != "cuda":
+            kept = step(*inputs)
+            return lambda: _overwrite(kept, step(*inputs))
+        side = torch.cuda.Stream(inputs[0].device)
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):  # libraries choose their kernels and reserve their memory
+                step(*inputs)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            output = step(*inputs)
+
+        def replay() -> Any:
+            graph.replay()
+            return output
+
+        return replay
+
+
+def _overwrite(kept: Any, new: Any) -> Any:
+    """Copies every tensor of ``new`` to its place in ``kept``, an output of the same step."""
+    if isinstance(kept, Tensor):
+        if kept.data_ptr() != new.data_ptr():  # a weight is its own copy
+            kept.copy_(new)
+    elif isinstance(kept, list | tuple):
+        for old, value in zip(kept, new, strict=True):
+            _overwrite(old, value)
+    elif is_dataclass(kept):
+        for item in fields(kept):
+            _overwrite(getattr(kept, item.name), getattr(new, item.name))
+    return kept

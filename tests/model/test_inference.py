@@ -1,0 +1,135 @@
+"""Faster paths give the numbers of the plain ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from grex_ros.model.backbone import EfficientNetLite0, WindowAttention, Windows
+from grex_ros.model.config import RelaConfig
+from grex_ros.model.inference import GraphedModel, lower_weights, prepare
+from grex_ros.model.pixel_decoder import sample_bags, sample_grids
+from grex_ros.model.rela import ReLA
+from grex_ros.model.resnet import ResNet50
+
+from .test_rela import SMALL, inputs, picture
+
+
+def randomise_norms(model: torch.nn.Module) -> None:
+    """Statistics as after training; fresh ones would hide a fold that does nothing."""
+    generator = torch.Generator().manual_seed(2)
+    for name, buffer in model.named_buffers():
+        if name.endswith(("running_mean", "norm.bias")):
+            buffer.normal_(std=0.3, generator=generator)
+        elif name.endswith(("running_var", "norm.weight")):
+            buffer.uniform_(0.5, 2.0, generator=generator)
+
+
+@pytest.mark.parametrize("make", [EfficientNetLite0, ResNet50])
+@torch.inference_mode()
+def test_folded_norms_change_nothing(make: Callable[[], torch.nn.Module]) -> None:
+    torch.manual_seed(0)
+    backbone = make().eval()
+    randomise_norms(backbone)
+    image = torch.randn(1, 3, 64, 96)
+    plain = backbone(image)
+    folded = prepare(backbone)(image)  # type: ignore[arg-type]
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in backbone.modules())
+    for a, b in zip(plain, folded, strict=True):
+        assert (a - b).abs().max() <= 1e-4 * a.abs().max()
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("sizes", [[(3, 4), (6, 8), (12, 16)], [(1, 1), (1, 2), (2, 3)]])
+@torch.inference_mode()
+def test_bags_equal_grids(batch: int, sizes: list[tuple[int, int]]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    cells = sum(h * w for h, w in sizes)
+    value = torch.randn(batch, cells, 4, 8, generator=generator)
+    # Far outside, too; and exactly on centres and borders.
+    offsets = 6 * torch.randn(batch, cells, 4, 3, 4, 2, generator=generator)
+    offsets[:, ::2] = offsets[:, ::2].round() / 2
+    weights = torch.rand(batch, cells, 4, 3, 4, generator=generator)
+    grids = sample_grids(value, offsets, weights, sizes)
+    bags = sample_bags(value, offsets, weights, sizes)
+    assert grids.shape == bags.shape == (batch, cells, 32)
+    torch.testing.assert_close(bags, grids, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(14, 21), (9, 16), (3, 3)])
+@pytest.mark.parametrize("shift", [0, 3])
+def test_attention_window_by_window_equals_all_at_once(size: tuple[int, int], shift: int) -> None:
+    torch.manual_seed(0)
+    attention = WindowAttention(32, 4, 7)
+    x = torch.randn(2, size[0] * size[1], 32)
+    windows = Windows.of(*size, 7, shift, x)
+    together = attention(x, windows).detach()
+    with torch.no_grad():
+        one_by_one = attention(x, windows)
+    torch.testing.assert_close(one_by_one, together, atol=1e-5, rtol=1e-4)
+
+
+def run(model: ReLA, engine: ReLA | GraphedModel, seed: int, words: int) -> dict[str, Tensor]:
+    tokens, mask = inputs(1)
+    features = model.encode_text(tokens[:, :words], mask[:, :words])
+    mask = mask[:, :words]
+    batch = model.normalise([picture(seed)])
+    given = (features, mask) if model.cfg.language_in_backbone else ()
+    state = engine.encode_image(batch, *given)
+    out = engine.ground(state.repeat([1]), features, mask)
+    found = {"no_target": out.no_target, "minimap": out.minimap, "masks": out.masks}
+    return {name: tensor.clone() for name, tensor in found.items()}
+
+
+@pytest.mark.parametrize("preset", ["small", "tiny"])
+@torch.inference_mode()
+def test_graphs_keep_shapes_and_pictures_apart(preset: str) -> None:
+    """The bookkeeping of CUDA graphs, which on the CPU replays plain calls."""
+    torch.manual_seed(0)
+    cfg = SMALL if preset == "small" else RelaConfig.preset(preset)
+    model = ReLA(cfg).eval()
+    graphed = GraphedModel(model)
+    for seed, words in ((1, 7), (2, 7), (1, 4), (1, 7)):
+        plain, replayed = (run(model, engine, seed, words) for engine in (model, graphed))
+        for name, tensor in plain.items():
+            torch.testing.assert_close(replayed[name], tensor, atol=1e-5, rtol=1e-4)
+    # Where padding is not read, sentences of 4 and of 7 words share a graph.
+    assert len(graphed._steps) == {"small": 2, "tiny": 4}[preset]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("preset", ["small", "tiny"])
+@torch.inference_mode()
+def test_graphs_on_the_gpu_equal_plain_calls(preset: str) -> None:
+    torch.manual_seed(0)
+    cfg = SMALL if preset == "small" else RelaConfig.preset(preset)
+    model = prepare(ReLA(cfg).cuda())
+    graphed = GraphedModel(model)
+    batches = [model.normalise([picture(seed).cuda()]) for seed in (1, 2, 1)]
+    tokens, mask = (t.cuda() for t in inputs(1))
+    features = model.encode_text(tokens, mask)
+    given = (features, mask) if cfg.language_in_backbone else ()
+    for batch in batches:
+        outputs = []
+        for engine in (model, graphed):
+            state = engine.encode_image(batch, *given)
+            outputs.append(engine.ground(state.repeat([1]), features, mask).minimap.clone())
+        torch.testing.assert_close(*outputs, atol=1e-4, rtol=1e-3)
+
+
+@torch.inference_mode()
+def test_lower_weights_are_those_that_autocast_makes() -> None:
+    torch.manual_seed(0)
+    model = ReLA(SMALL).eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        plain = run(model, model, 1, 7)
+        lower_weights(model, torch.bfloat16)
+        lowered = run(model, model, 1, 7)
+    assert model.region_decoder.head.minimap.weight.dtype is torch.bfloat16
+    assert model.region_decoder.head.norm.weight.dtype is torch.float32
+    for name, tensor in plain.items():
+        torch.testing.assert_close(lowered[name], tensor)
