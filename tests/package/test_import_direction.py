@@ -26,7 +26,10 @@ OUR_PARTS = {*MAY_IMPORT, "msg", "srv"}
 
 # part -> libraries that are all it may use beside the standard library; None = ROS, too.
 LIBRARIES: dict[str, set[str] | None] = {
-    "model": {"torch", "numpy", "transformers", "safetensors"},
+    "model": {
+        *("torch", "numpy", "transformers", "safetensors"),
+        *("onnx", "onnxruntime", "openvino"),
+    },
     "metrics": {"numpy", "pycocotools"},
     "scenes": {"numpy", "cv2", "mujoco"},
     "grounding": {"torch", "numpy", "cv2", "PIL"},

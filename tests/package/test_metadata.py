@@ -18,7 +18,7 @@ from tests.package.source_imports import ROOT, imported_modules, source_files
 PACKAGE = ElementTree.parse(ROOT / "package.xml").getroot()
 CMAKE = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
 
-# module -> rosdep key, where they differ; None = only for training, or not needed on a robot
+# module -> rosdep key, where they differ; None = only for training, or a robot can go without
 ROSDEP_KEYS = {
     "numpy": "python3-numpy",
     "cv2": "python3-opencv",
@@ -30,6 +30,9 @@ ROSDEP_KEYS = {
     "rich": "python3-rich",
     "ament_index_python": "ament_index_python",
     "mujoco": None,
+    "onnx": None,
+    "onnxruntime": None,
+    "openvino": None,
     "rosbags": None,
 }
 
