@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from grex_ros.model.checkpoint import DEFAULT_CHECKPOINT, file_digest, load_checkpoint
+from grex_ros.model.engines import ExportedReLA, choose_engine
 from grex_ros.model.inference import GraphedModel, lower_weights, prepare
 from grex_ros.model.region_decoder import RegionState, RelaOutput
 from grex_ros.model.rela import ReLA
@@ -56,8 +57,10 @@ class Grounder:
         self, model: ReLA, tokenizer: Tokenizer, name: str, thresholds: Thresholds
     ) -> None:
         self.model = model.eval()
-        self.engine: ReLA | GraphedModel = model  # runs the three steps: text, image, grounding
+        # What runs the three steps: text, image, grounding.
+        self.engine: ReLA | GraphedModel | ExportedReLA = model
         self.engine_name = "torch"
+        self.engine_note = ""  # why nothing faster than torch was chosen
         self.tokenizer = tokenizer
         self.name = name
         self.thresholds = thresholds
@@ -81,6 +84,7 @@ class Grounder:
         *,
         device: str = "auto",
         precision: str = "auto",
+        engine: str = "auto",
     ) -> Grounder:
         """Loads a checkpoint; None = the one in the package.
 
@@ -88,10 +92,12 @@ class Grounder:
             path: a .safetensors file.
             device: auto (GPU where there is one), cpu, cuda, cuda:1, ...
             precision: auto (float16 on a GPU, float32 on the CPU), float32, float16, bfloat16.
+            engine: auto (the fastest that is installed and equal to torch), torch, onnxruntime,
+                openvino; see :func:`~grex_ros.model.engines.choose_engine`.
 
         Raises:
             CheckpointError: the file cannot be used; the message says what to do.
-            ValueError: no such device or precision here.
+            ValueError: no such device, precision or engine here.
         """
         place = choose_device(device)
         check_precision(place, precision)
@@ -99,9 +105,12 @@ class Grounder:
         model, metadata = load_checkpoint(file)
         tokenizer = tokenizer_for(model.cfg)
         thresholds = Thresholds(no_target=float(metadata.get("no_target_threshold", 0.5)))
-        name = f"{model.cfg.name}@{file_digest(file)[:12]}"
-        grounder = cls(model, tokenizer, name, thresholds)
+        digest = file_digest(file)
+        grounder = cls(model, tokenizer, f"{model.cfg.name}@{digest[:12]}", thresholds)
         grounder.move(place, precision)
+        found, grounder.engine_note = choose_engine(model, digest, engine, grounder.dtype)
+        if isinstance(found, ExportedReLA):
+            grounder.engine, grounder.engine_name = found, found.name
         return grounder
 
     def move(self, device: torch.device, precision: str = "auto") -> None:

@@ -163,12 +163,13 @@ def choose_engine(
     if wanted == "torch":
         return model, ""
     problem = export_problem(model)
-    if model.pixel_mean.device.type != "cpu" or dtype is not torch.float32:
+    on_cpu = model.pixel_mean.device.type == "cpu"
+    if not on_cpu or dtype is not torch.float32:
         problem = "the other engines run on the CPU in float32 only"
     if problem:
         if wanted != "auto":
             raise ValueError(f"engine {wanted} cannot be used: {problem}; use engine torch")
-        return model, problem
+        return model, problem if on_cpu else ""
     if wanted != "auto":
         return _equal_engine(model, digest, wanted), ""
     installed = [name for name in ENGINES[2:] if is_installed(name)]
