@@ -38,6 +38,9 @@ class GrounderLike(Protocol):
     def ground(self, expressions: Sequence[str]) -> list[Grounding]:
         """One answer per expression about the image."""
 
+    def make_room(self, how: str) -> str:
+        """Go on with less memory, by the parameter `on_out_of_memory`; what was done, or empty."""
+
 
 @dataclass(frozen=True, eq=False)
 class ReceivedImage:
@@ -126,7 +129,7 @@ class Answerer:
             grounding = without_objects(Status.STALE_IMAGE, _stale(age, settings.max_image_age))
         else:
             try:
-                grounding = self._ground(image, expression, settings)
+                grounding = self._ground_with_room(image, expression, settings)
             except ImageError as error:
                 grounding = without_objects(Status.INVALID_IMAGE, str(error))
             except Exception as error:  # an answer with a status is always better than none
@@ -138,6 +141,27 @@ class Answerer:
             free_memory()  # here, where no traceback holds the tensors any more
         latency = time.perf_counter() - begin
         return Answer(image.message.header, command, grounding, age, latency, self._grounder.name)
+
+    def _ground_with_room(
+        self, image: ReceivedImage, expression: str, settings: Settings
+    ) -> Grounding:
+        """Ground; when memory runs out, once more in less of it, as `on_out_of_memory` says."""
+        try:
+            return self._ground(image, expression, settings)
+        except Exception as error:
+            if not _is_out_of_memory(error) or settings.on_out_of_memory == "error":
+                raise
+            failure = error.with_traceback(None)  # which would hold the tensors
+        self._encoded = None
+        free_memory()
+        done = self._grounder.make_room(settings.on_out_of_memory)
+        if not done:
+            raise failure
+        self._report(
+            f"{_failure(failure, image_size(image.message))} {done} Configure the node again to go"
+            " back."
+        )
+        return self._ground(image, expression, settings)
 
     def _ground(self, image: ReceivedImage, expression: str, settings: Settings) -> Grounding:
         if self._encoded is not image:

@@ -47,9 +47,11 @@ def load_grounder(settings: Settings) -> GrounderLike:
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    return Grounder.from_checkpoint(
+    grounder = Grounder.from_checkpoint(
         settings.checkpoint or None, device=settings.device, precision=settings.precision
     )
+    grounder.warm_up()
+    return grounder
 
 
 class GrexNode(LifecycleNode):

@@ -95,6 +95,14 @@ class Settings:
         constraints="auto, float32, float16 or bfloat16",
         when="unconfigured",
     )
+    on_out_of_memory: str = _parameter(
+        "cpu",
+        "What the model does, for good, when the GPU's memory runs out, before the same image is"
+        " tried once more. cpu: moves to the CPU. lower_precision: from float32 to half of it."
+        " error: nothing; the answer is ERROR.",
+        choices="cpu|lower_precision|error",
+        constraints="cpu, lower_precision or error",
+    )
     threads: int = _parameter(
         0, "CPU threads of the model; 0 = torch's own choice.", bounds=(0, 256), when="unconfigured"
     )

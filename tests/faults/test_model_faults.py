@@ -110,6 +110,45 @@ def test_answers_that_are_none(
     assert graph.answers.next().status == G.TARGETS
 
 
+class Crowded(Failing):
+    """Has no memory until room is made."""
+
+    def __init__(self, done: str) -> None:
+        super().__init__()
+        self.done = done
+        self.asked: list[str] = []
+
+    def make_room(self, how: str) -> str:
+        self.asked.append(how)
+        if self.done:
+            self.at_grounding = None
+        return self.done
+
+
+@pytest.mark.parametrize(
+    ("policy", "done", "status", "asked"),
+    [
+        ("cpu", "The model now runs on the CPU.", G.TARGETS, ["cpu"]),
+        ("lower_precision", "", G.ERROR, ["lower_precision"]),
+        ("error", "Not asked for.", G.ERROR, []),
+    ],
+)
+def test_out_of_memory_is_tried_once_more(
+    make_graph: MakeGraph, policy: str, done: str, status: int, asked: list[str]
+) -> None:
+    grounder = Crowded(done)
+    graph = make_graph(lambda settings: grounder, on_out_of_memory=policy)
+    graph.say("the red cup")
+    grounder.at_grounding = RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+    header = graph.peer.show(RED)
+    answer = graph.answers.next()
+    assert (answer.status, answer.header, grounder.asked) == (status, header, asked)
+    grounder.at_grounding = None
+    graph.peer.show(RED)
+    assert graph.answers.next().status == G.TARGETS
+    assert grounder.asked == asked
+
+
 def test_in_once_mode_a_failure_does_not_use_the_command_up(make_graph: MakeGraph) -> None:
     grounder = Failing()
     graph = make_graph(lambda settings: grounder, mode="once")

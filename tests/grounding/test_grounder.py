@@ -154,16 +154,12 @@ def test_words_before_a_picture_are_refused(grounder: Grounder) -> None:
         fresh.ground(["the cup"])
 
 
-def test_an_output_that_is_no_number_is_an_error(grounder: Grounder) -> None:
+def test_an_output_that_is_no_number_is_an_error() -> None:
+    grounder = Grounder.from_checkpoint(device="cpu", engine="torch")
     grounder.set_image(scene())
-    weight = grounder.model.region_decoder.instance.target.layers[-1].bias
-    value = weight.data.clone()
-    weight.data.fill_(float("nan"))
-    try:
-        with pytest.raises(FloatingPointError):
-            grounder.ground(["the cup"])
-    finally:
-        weight.data.copy_(value)
+    grounder.model.region_decoder.instance.target.layers[-1].bias.data.fill_(float("nan"))
+    with pytest.raises(FloatingPointError):
+        grounder.ground(["the cup"])
 
 
 def test_long_expressions_are_cut_not_refused(grounder: Grounder) -> None:
@@ -222,3 +218,26 @@ def test_label_image_grows_to_16_bit() -> None:
     assert many.label_image().dtype == np.uint16 and many.label_image().max() == 300
     few = dataclasses.replace(many, objects=objects[:254])
     assert few.label_image().dtype == np.uint8 and few.label_image().max() == 254
+
+
+def test_after_out_of_memory_it_goes_on_in_lower_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    grounder = Grounder.from_checkpoint(device="cpu")
+    grounder.thresholds = Thresholds(target=0.0, no_target=1.0)
+    grounder.set_image(scene())
+    before = grounder.ground(["the red ball"])[0]
+    assert grounder.make_room("cpu") == ""  # it is there already
+    assert "bfloat16" in grounder.make_room("lower_precision")
+    assert grounder.dtype is torch.bfloat16
+    grounder.set_image(scene())
+    after = grounder.ground(["the red ball"])[0]
+    check(after, (120, 160))
+    assert abs(after.no_target_score - before.no_target_score) < 0.05
+    assert grounder.make_room("lower_precision") == ""  # there is no lower one
+
+
+def test_warm_up_leaves_no_picture(grounder: Grounder) -> None:
+    grounder.warm_up()
+    with pytest.raises(RuntimeError, match="set_image"):
+        grounder.ground(["the ball"])
