@@ -46,7 +46,8 @@ class MaskHead(nn.Module):
     def region_masks(self, regions: Tensor, mask_features: Tensor) -> Tensor:
         """(B, Q, C), (B, M, H, W) -> mask logits (B, Q, H, W)."""
         embed = self.mask_embed(self.norm(regions))
-        return torch.einsum("bqc,bchw->bqhw", embed, mask_features)
+        masks = embed @ mask_features.flatten(2)
+        return masks.reshape(*embed.shape[:2], *mask_features.shape[2:])
 
     def target_mask(
         self, regions: Tensor, mask_features: Tensor, counts: list[int]

@@ -59,7 +59,7 @@ class RegionProposals(nn.Module):
         if score.shape[1] < self.regions:  # a tiny picture: some regions stand twice
             score = F.pad(score, (0, self.regions - score.shape[1]), value=-torch.inf)
         best = score.topk(self.regions).indices.clamp(max=h * w - 1)[..., None]
-        content = self.content(cells.flatten(1, 2)).gather(1, best.expand(-1, -1, cells.shape[-1]))
+        content = self.content(cells.flatten(1, 2).gather(1, best.expand(-1, -1, cells.shape[-1])))
         chosen = boxes.flatten(1, 2).gather(1, best.expand(-1, -1, 4))
         return Proposals(heat, boxes, content, chosen)
 

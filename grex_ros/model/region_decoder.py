@@ -254,7 +254,7 @@ class RegionDecoder(nn.Module):
         assert state.boxes is not None
         weight = state.masks.detach().sigmoid().flatten(2)
         weight = weight / (weight.sum(-1, keepdim=True) + 1.0)
-        pooled = torch.einsum("bqn,bcn->qbc", weight, state.mask_features.flatten(2))
+        pooled = (weight @ state.mask_features.flatten(2).transpose(1, 2)).transpose(0, 1)
         waves = box_waves(state.boxes.detach().transpose(0, 1), self.cfg.hidden_dim)
         return self.appearance(pooled) + self.geometry(waves)
 
