@@ -22,6 +22,8 @@ if os.environ.get("ROS_DISTRO") == "humble":
 _PROFILES = "FASTRTPS" if os.environ.get("ROS_DISTRO") in ("humble", "jazzy") else "FASTDDS"
 os.environ.setdefault(f"{_PROFILES}_DEFAULT_PROFILES_FILE", str(_ROOT / "config" / "fastdds.xml"))
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Exports of the model, kept for the next run, and nothing in anybody's home.
+os.environ.setdefault("XDG_CACHE_HOME", str(_ROOT / "out" / "cache"))
 
 try:
     import torch

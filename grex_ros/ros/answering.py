@@ -30,6 +30,8 @@ class GrounderLike(Protocol):
     """What the node needs of a `grex_ros.grounding.grounder.Grounder`."""
 
     name: str
+    engine_name: str
+    engine_note: str
     thresholds: Any
 
     def set_image(self, image: RgbArray) -> None:

@@ -48,7 +48,10 @@ def load_grounder(settings: Settings) -> GrounderLike:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     grounder = Grounder.from_checkpoint(
-        settings.checkpoint or None, device=settings.device, precision=settings.precision
+        settings.checkpoint or None,
+        device=settings.device,
+        precision=settings.precision,
+        engine=settings.engine,
     )
     grounder.warm_up()
     return grounder
@@ -180,8 +183,10 @@ class GrexNode(LifecycleNode):
         self._answerer = Answerer(grounder, self._now, self._model_failed)
         self._answer_publishers = AnswerPublishers(self, self._warn)
         self._diagnostics.recovered()
+        engine = ": ".join(filter(None, (grounder.engine_name, grounder.engine_note)))
+        seconds = time.monotonic() - begin
         self.get_logger().info(
-            f"Model {grounder.name} is ready after {time.monotonic() - begin:.1f} s."
+            f"Model {grounder.name} is ready after {seconds:.1f} s, engine {engine}."
         )
 
     def _activate(self, state: LifecycleState) -> None:

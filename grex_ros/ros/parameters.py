@@ -95,6 +95,14 @@ class Settings:
         constraints="auto, float32, float16 or bfloat16",
         when="unconfigured",
     )
+    engine: str = _parameter(
+        "auto",
+        "What runs the model; auto = on a CPU ONNX Runtime or OpenVINO, if it is installed and"
+        " gives torch's numbers, else torch.",
+        choices="auto|torch|onnxruntime|openvino",
+        constraints="auto, torch, onnxruntime or openvino",
+        when="unconfigured",
+    )
     on_out_of_memory: str = _parameter(
         "cpu",
         "What the model does, for good, when the GPU's memory runs out, before the same image is"

@@ -29,6 +29,8 @@ class ColorGrounder:
 
     def __init__(self, delay: float = 0.0) -> None:
         self.name = "color@0123456789ab"
+        self.engine_name = "colors"
+        self.engine_note = ""
         self.thresholds = ColorThresholds()
         self.delay = delay
         self.images_encoded = 0

@@ -75,6 +75,7 @@ def test_edges(name: str, idle: Graph) -> None:
         ("device", "cuda:"),
         ("device", "cuda:0; rm"),
         ("precision", "int8"),
+        ("engine", "tensorrt"),
         ("image_transport", "theora"),
     ],
 )
@@ -93,6 +94,7 @@ def test_refused_values(idle: Graph, name: str, value: object) -> None:
         ("device", "cuda:1"),
         ("device", "cpu"),
         ("precision", "bfloat16"),
+        ("engine", "onnxruntime"),
         ("image_transport", "compressed"),
         ("checkpoint", "/a b/c.safetensors"),
         ("no_target_threshold", -1.0),
@@ -117,6 +119,7 @@ def test_what_the_model_is_loaded_with_changes_only_while_unconfigured(
         "checkpoint": "x",
         "device": "cpu",
         "precision": "float32",
+        "engine": "torch",
         "threads": 2,
         "image_transport": "compressed",
     }
