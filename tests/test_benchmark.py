@@ -1,0 +1,79 @@
+"""`grex benchmark`: what it times, and what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from grex_ros.benchmark import AGAIN, BATCH, FIRST, FRAME, FURTHER
+from grex_ros.cli import app
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_the_shipped_model() -> None:
+    result = RUNNER.invoke(app, ["benchmark", "--device", "cpu", "--runs", "2", "--json"])
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout.strip().splitlines()[-1])
+    assert record["model"].startswith("tabletop@")
+    assert (record["device"], record["precision"], record["image"]) == (
+        "cpu",
+        "float32",
+        [480, 640],
+    )
+    assert set(record["end_to_end"]) == {FIRST, FRAME, FURTHER, AGAIN, BATCH}
+    for timings in (record["end_to_end"], record["stages"]):
+        for timing in timings.values():
+            assert 0 < timing["least"] <= timing["median"] <= timing["most"]
+    # Stages lie inside the first expression and are most of it.
+    total = sum(timing["least"] for timing in record["stages"].values())
+    assert total <= 1.2 * record["end_to_end"][FIRST]["most"]
+    assert record["peak_memory"] > 1e8
+
+
+@pytest.mark.parametrize("preset", ["tiny", "tabletop"])
+def test_a_preset_with_random_weights(preset: str) -> None:
+    arguments = [
+        "benchmark",
+        "--preset",
+        preset,
+        "--device",
+        "cpu",
+        "--runs",
+        "1",
+        "--threads",
+        "1",
+    ]
+    result = RUNNER.invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert f"{preset}, random weights" in result.stdout
+    for stage in ("text", "backbone", "pixel decoder", "region decoder", "post"):
+        assert stage in result.stdout
+    assert "1 threads" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--preset", "huge"], "known: swin_base"),
+        (["--preset", "tiny", "--checkpoint", "x"], "not both"),
+        (["--precision", "int8"], "precision must be"),
+        (["--precision", "float16", "--device", "cpu"], "float16 needs a GPU"),
+        (["--checkpoint", "nowhere.safetensors"], "does not exist"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], words: str) -> None:
+    result = RUNNER.invoke(app, ["benchmark", *arguments])
+    assert result.exit_code == 2
+    assert words in result.stderr and len(result.stderr.strip().splitlines()) == 1
