@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from grex_ros.grounding.command import Command
     from grex_ros.grounding.grounder import Grounder
     from grex_ros.grounding.objects import Grounding
+    from grex_ros.model.engines import Difference
     from grex_ros.model.official import ImportReport
+
+    # name, how far it is from torch, seconds of each step
+    EngineRow = tuple[str, Difference | None, dict[str, float]]
 
 BAD_INPUT = 2
 
@@ -213,6 +217,45 @@ def import_checkpoint(
     _print_import(out, report)
 
 
+@app.command()
+def export(
+    checkpoint: Checkpoint = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The folder to write; without it the cache, where the node looks."),
+    ] = None,
+) -> None:
+    """Write the model as ONNX, for the faster engines, and compare them with torch.
+
+    Exits with 1 if an engine that is installed is not equal, and with 2 and one line if nothing
+    can be written.
+    """
+    with _one_line_errors():
+        from grex_ros.model import engines
+        from grex_ros.model.checkpoint import DEFAULT_CHECKPOINT, file_digest, load_checkpoint
+        from grex_ros.model.export import export_onnx
+        from grex_ros.model.inference import prepare
+
+        file = checkpoint or DEFAULT_CHECKPOINT
+        model, digest = prepare(load_checkpoint(file)[0]), file_digest(file)
+        if not engines.is_installed("onnx"):
+            raise ValueError(engines.missing("onnx"))
+        folder = out or engines.cache_folder(digest)
+        export_onnx(model, folder, digest)
+        rows: list[EngineRow] = [("torch", None, engines.step_times(model, model))]
+        for name in filter(engines.is_installed, engines.EXPORTED):
+            engine = engines.ExportedReLA(name, folder, digest)
+            difference = engines.compare_often(model, engine)
+            rows.append((name, difference, engines.step_times(model, engine)))
+    _print_engines(rows)
+    size = sum(path.stat().st_size for path in folder.glob("*.onnx")) / 1e6
+    print(f"written: {folder}, {size:.0f} MB")
+    for name in engines.EXPORTED:
+        if not engines.is_installed(name):
+            print(f"not compared: {engines.missing(name)}")
+    raise typer.Exit(0 if all(found is None or found.small for _, found, _ in rows) else 1)
+
+
 def _fail(message: str) -> NoReturn:
     print(f"grex: {' '.join(message.split())}", file=sys.stderr)
     raise typer.Exit(BAD_INPUT)
@@ -347,6 +390,32 @@ def _print_import(path: Path, report: ImportReport) -> None:
     ):
         table.add_row(*map(escape, row))
     Console().print(table)
+
+
+def _print_engines(rows: Sequence[EngineRow]) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    from grex_ros.model.engines import SMALL
+
+    table = Table("engine", *rows[0][2], *SMALL, "equal", box=SIMPLE)
+    for name, difference, seconds in rows:
+        cells = [f"{1000 * value:.1f}" for value in seconds.values()]
+        if difference is not None:
+            cells += [f"{getattr(difference, kind):.0e}" for kind in SMALL]
+            cells += ["yes" if difference.small else "[red]no[/]"]
+        table.add_row(name, *cells)
+    limits = [f"{limit:.0e}" for limit in SMALL.values()]
+    table.add_section()
+    table.add_row("may be", "", "", "", *limits)
+    console = Console()
+    console.print(table)
+    console.print(
+        "text, image, ground: the steps, median milliseconds. Then how far from torch at the worst "
+        "place of twelve sets of pictures and expressions: word features and logits in standard "
+        "deviations, boxes in parts of the picture, masks as the share of pixels."
+    )
 
 
 if __name__ == "__main__":

@@ -5,11 +5,14 @@ An engine is used only if it is installed and gives torch's numbers.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import logging
 import os
 import shutil
+import statistics
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +27,8 @@ from .export import EXPORTER, PARTS, export_onnx, export_problem, identity
 from .region_decoder import RegionState, RelaOutput
 from .rela import ReLA
 
-ENGINES = ("auto", "torch", "onnxruntime", "openvino")
+EXPORTED = ("onnxruntime", "openvino")  # the first is the fastest
+ENGINES = ("auto", "torch", *EXPORTED)
 EXPORTS_KEPT = 4  # checkpoints whose exports stay in the cache, 120 MB each
 
 # The largest difference that is rounding; the engines' are a tenth of it (see Difference).
@@ -172,7 +176,7 @@ def choose_engine(
         return model, problem if on_cpu else ""
     if wanted != "auto":
         return _equal_engine(model, digest, wanted), ""
-    installed = [name for name in ENGINES[2:] if is_installed(name)]
+    installed = [name for name in EXPORTED if is_installed(name)]
     if not installed:
         return model, missing("onnxruntime")
     reasons = []
@@ -299,6 +303,39 @@ def compare(
         float((boxes[0] - boxes[1][there]).abs().max()),
         float((masks[0] != masks[1][there]).float().mean()),
     )
+
+
+def compare_often(model: ReLA, engine: ReLA | ExportedReLA) -> Difference:
+    """The worst of pictures of several shapes and of few and many, short and long expressions."""
+    side, longest = model.cfg.image_size, model.cfg.max_tokens
+    sizes = ((side * 3 // 4, side), (side, side), (side, side * 3 // 4), (side, side // 2))
+    found = [
+        dataclasses.astuple(compare(model, engine, size, count, length))
+        for size in sizes
+        for count, length in ((1, 3), (3, 11), (14, longest))
+    ]
+    return Difference(*np.max(found, axis=0).tolist())
+
+
+@torch.inference_mode()
+def step_times(model: ReLA, engine: ReLA | ExportedReLA, runs: int = 20) -> dict[str, float]:
+    """Median seconds of each step, for a picture of 4:3 and one expression of six words."""
+    side = model.cfg.image_size
+    batch = model.normalise([drawn_picture(side * 3 // 4, side)])
+    tokens, mask = torch.arange(5, 13)[None], torch.ones(1, 8, dtype=torch.int64)
+    words, state = engine.encode_text(tokens, mask), engine.encode_image(batch).repeat([1])
+    steps: dict[str, Callable[[], object]] = {
+        "text": lambda: engine.encode_text(tokens, mask),
+        "image": lambda: engine.encode_image(batch),
+        "ground": lambda: engine.ground(state, words, mask),
+    }
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(runs):
+        for name, step in steps.items():
+            begin = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 def drawn_picture(height: int, width: int) -> Tensor:
