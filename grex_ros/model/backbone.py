@@ -253,7 +253,7 @@ class SwinStage(nn.Module):
             tokens = block(tokens, windows[i % 2])
         x = tokens.unflatten(1, (height, width))
         fused = self.fusion(tokens, words, word_mask).view_as(x)
-        feature = self.norm(fused).permute(0, 3, 1, 2).contiguous()
+        feature = self.norm(fused).permute(0, 3, 1, 2)  # channels last, which convolutions like
         if self.gate is not None and self.merge is not None:
             gate = self.gate[1](F.relu(self.gate[0](fused))).tanh()
             x = self.merge(x + gate * fused)
