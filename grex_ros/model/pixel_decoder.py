@@ -50,10 +50,11 @@ class DeformableAttention(nn.Module):
         b, n, _ = memory.shape
         shape = (b, n, self.heads, self.LEVELS, self.POINTS)
         # Places are told in full precision also where the layers around run in half of it.
-        offsets = self.sampling_offsets(query).float().view(*shape, 2)
-        weights = self.attention_weights(query).float().view(b, n, self.heads, -1)
+        full = torch.promote_types(memory.dtype, torch.float32)
+        offsets = self.sampling_offsets(query).to(full).view(*shape, 2)
+        weights = self.attention_weights(query).to(full).view(b, n, self.heads, -1)
         weights = weights.softmax(-1).view(shape)
-        value = self.value_proj(memory).float().view(b, n, self.heads, -1)
+        value = self.value_proj(memory).to(full).view(b, n, self.heads, -1)
         # Bags are many times as fast on a CPU, but only for inference.
         bags = value.device.type == "cpu" and not torch.is_grad_enabled()
         bags = bags and not torch.compiler.is_compiling()
