@@ -71,7 +71,7 @@ def ground(
     with _one_line_errors():
         command = _command(words)
         picture = _read_picture(image)
-        grounder = _load(checkpoint, device, precision)
+        grounder = _load(checkpoint, device, precision, "torch")  # for one picture the quickest
         changes = {
             "target": target_threshold,
             "mask": mask_threshold,
@@ -125,6 +125,7 @@ def benchmark(
     checkpoint: Checkpoint = "",
     device: Device = "auto",
     precision: Precision = "auto",
+    engine: Annotated[str, typer.Option(help="auto, torch, onnxruntime or openvino.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = torch's choice.")] = 0,
     runs: Annotated[
         int, typer.Option(min=1, help="Runs that count, after three that do not.")
@@ -157,7 +158,7 @@ def benchmark(
         if preset:
             grounder = random_grounder(preset, device, precision)
         else:
-            grounder = _load(checkpoint, device, precision)
+            grounder = _load(checkpoint, device, precision, engine)
         result = run_benchmark(grounder, picture, runs)
     if as_json:
         print(json.dumps(result.to_record()))
@@ -301,10 +302,12 @@ def _read_picture(path: Path) -> Any:
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
-def _load(checkpoint: str, device: str, precision: str) -> Grounder:
+def _load(checkpoint: str, device: str, precision: str, engine: str) -> Grounder:
     from grex_ros.grounding.grounder import Grounder
 
-    return Grounder.from_checkpoint(checkpoint or None, device=device, precision=precision)
+    return Grounder.from_checkpoint(
+        checkpoint or None, device=device, precision=precision, engine=engine
+    )
 
 
 def _set_thresholds(grounder: Grounder, changes: dict[str, float | None]) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 LIBRARIES = ("numpy", "cv2", "torch", "transformers", "safetensors", "rich", "typer")
 OPTIONAL = {
     "mujoco": "the demo's camera plays a bag, and no scenes can be generated",
+    "onnxruntime": "answers on a CPU take longer",
     "rosbags": "bags cannot be read or recorded",
 }
 ECHO_TIMEOUT = 20.0  # seconds; a process that imports rclpy on a busy machine
@@ -148,6 +149,7 @@ def check_model(checkpoint: str, device: str) -> list[Check]:
     (answer,) = grounder.ground(["all red cups"])
     took = 1000 * (time.perf_counter() - begin)
     said = f"{answer.status.name} for an empty picture of 640 x 480, {took:.0f} ms"
+    said += f", engine {': '.join(filter(None, (grounder.engine_name, grounder.engine_note)))}"
     return [
         Check("weights", "ok", weights),
         Check("text encoder", "ok", encoder),
