@@ -229,7 +229,9 @@ class Grounder:
     def _autocast(self) -> torch.autocast:
         enabled = self.dtype is not torch.float32
         dtype = self.dtype if enabled else torch.bfloat16
-        return torch.autocast(self.device.type, dtype=dtype, enabled=enabled)
+        # Casts that were kept from one graph would be missing in the next.
+        keep = self.device.type != "cuda"
+        return torch.autocast(self.device.type, dtype, enabled, cache_enabled=keep)
 
     def _encode(self, expressions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Word features (B, L, C) and mask (B, L), each expression encoded once."""

@@ -75,7 +75,7 @@ def sample_grids(
     for level, (h, w) in enumerate(sizes):
         grid = maps[..., start : start + h * w].reshape(b * heads, -1, h, w)
         start += h * w
-        points = centres + offsets[:, :, :, level] / offsets.new_tensor((w, h))
+        points = centres + offsets[:, :, :, level] / map_size(w, h, offsets)
         points = points.transpose(1, 2).flatten(0, 1)  # (B*heads, N, points, 2)
         sampled.append(F.grid_sample(grid, 2 * points - 1, align_corners=False))
     values = torch.cat(sampled, -1)  # (B*heads, c, N, levels*points)
@@ -119,6 +119,12 @@ def sample_bags(
         per_sample_weights=factors.view(b * n * heads, -1),
     )
     return out.view(b, n, heads * c)
+
+
+@constant_table()
+def map_size(width: int, height: int, device: torch.device) -> Tensor:
+    """(2,): a tensor that is there already, since a CUDA graph cannot take one from the CPU."""
+    return torch.tensor((width, height), device=device)
 
 
 def bordered(value: Tensor, sizes: list[tuple[int, int]]) -> tuple[Tensor, list[int]]:

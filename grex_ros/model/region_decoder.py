@@ -45,26 +45,25 @@ class RegionState:
 
     def repeat_image(self) -> RegionState:
         """What :meth:`repeat` shares, once per expression, for layers that see image and words."""
-        if all(count == 1 for count in self.counts):
-            return self
-        each = torch.tensor(self.counts, device=self.regions.device)
         return replace(
             self,
-            memories=[m.repeat_interleave(each, 1) for m in self.memories],
-            mask_features=self.mask_features.repeat_interleave(each, 0),
-            level_features=[f.repeat_interleave(each, 0) for f in self.level_features],
+            memories=[_each(m, self.counts) for m in self.memories],
+            mask_features=_each(self.mask_features, self.counts, 0),
+            level_features=[_each(f, self.counts, 0) for f in self.level_features],
             counts=[1] * sum(self.counts),
         )
 
 
-def _each(x: Tensor, counts: list[int]) -> Tensor:
-    """(Q, B, C) -> (Q, sum of counts, C): item i ``counts[i]`` times, without a copy where that
-    is possible. What is the same for all pictures, (Q, 1, C), may stay so."""
-    if x.shape[1] == 1:
-        return x.expand(-1, sum(counts), -1)
+def _each(x: Tensor, counts: list[int], dim: int = 1) -> Tensor:
+    """Item i of dimension ``dim`` ``counts[i]`` times, without a copy where that is possible.
+    What is the same for all pictures has one item."""
+    if x.shape[dim] == 1:
+        shape = [-1] * x.dim()
+        shape[dim] = sum(counts)
+        return x.expand(shape)
     if all(count == 1 for count in counts):
         return x
-    return x.repeat_interleave(torch.tensor(counts, device=x.device), 1)
+    return x.repeat_interleave(torch.tensor(counts, device=x.device), dim)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-KEPT = 64  # tables of each kind; a camera needs a handful
+KEPT = 256  # tables of each kind; a camera needs a handful, and CUDA graphs rely on them
 
 
 def constant_table(
