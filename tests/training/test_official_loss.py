@@ -55,7 +55,7 @@ def test_loss_and_gradients_equal_the_official_ones(case: str) -> None:
         assert parameter.grad is not None, name
         l2, total = official[theirs[name]]
         grad = parameter.grad.double()
-        # Much cancels out in the gate's one number: in float64 it is 0.3 % off the official float32.
+        # Much cancels out in the gate's one number: float64 is 0.3 % off the official float32.
         near = 1e-2 if grad.numel() == 1 else 1e-3
         assert float(grad.norm()) == pytest.approx(l2, rel=near, abs=1e-5), name
         # Of the keys' biases, whose gradient is zero but for rounding, 1e-4 is allowed.

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from grex_ros.grounding.grounder import Grounder
+from grex_ros.model.checkpoint import load_checkpoint
 from grex_ros.model.config import RelaConfig
 from grex_ros.model.rela import ReLA
 from tests.training.tiny_dataset import Said, write_dataset
 from training.dataset.grefcoco import DatasetError, load_grefcoco
-from training.dataset.samples import TrainingPictures, photometric
+from training.dataset.samples import OfficialPictures, TrainingPictures, photometric
 from training.train import (
     TrainConfig,
     Trainer,
@@ -25,6 +27,7 @@ from training.train import (
     moving_average,
     parameter_groups,
     stop_signals,
+    undecayed,
 )
 
 COLORS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
@@ -214,3 +217,98 @@ def test_pretrained_parts_are_in_the_model() -> None:
     name = "text_encoder.embeddings.word_embeddings.weight"
     assert not torch.equal(model.state_dict()[name], fresh.state_dict()[name])
     assert float(model.backbone.stem[1].running_var.std()) > 0  # fresh batch norms are all 1
+
+
+# --- presets without instance heads: the official recipe ----------------------------------
+
+
+def official_config(dataset: Path, **changes: Any) -> TrainConfig:
+    """A run of a few steps that learns fast; of the BERT's two layers, the first."""
+    values = {"steps": 8, "batch_size": 6, "image_size": 64, "text_layers": 1, "ema_decay": 0.0}
+    values |= {"learning_rate": 1e-3, "backbone_learning_rate": 1e-3, "clip_norm": 0.01}
+    return TrainConfig(preset="tiny", dataset=str(dataset), **(values | changes))
+
+
+def test_official_samples_are_squeezed_pictures_with_one_expression_each(dataset: Path) -> None:
+    records = load_grefcoco(dataset, "train", raw=True)
+    cfg = RelaConfig.preset("tiny").replace(image_size=96)
+    samples = list(OfficialPictures(records, cfg))
+    assert [s.text for s in samples] == ["the red square", "all squares", "the dog"] * 2
+    assert [s.empty for s in samples] == [False, False, True] * 2
+    # 16 x 16 of 48 x 64 pixels become 32 x 24
+    assert [int(s.union.sum()) for s in samples] == [768, 1536, 0] * 2
+    for sample in samples[::3]:
+        assert sample.pixels.shape == (3, 96, 96) and sample.union.shape == (96, 96)
+        inside = sample.pixels.float()[:, sample.union == 1].mean(1)
+        assert (inside - torch.tensor(COLORS["red"])).abs().max() < 30
+    with pytest.raises(ValueError, match="multiple of 32 .* tiny with image_size 100"):
+        OfficialPictures(records, cfg.replace(image_size=100))
+
+
+def test_official_weight_decay_spares_norms_embeddings_and_relative_positions() -> None:
+    model = ReLA(RelaConfig.preset("tiny"))
+    spared = undecayed(model)
+    assert {
+        "backbone.patch_norm.weight",
+        "backbone.stages.0.blocks.0.attn.relative_position_bias_table",
+        "pixel_decoder.lateral_norm.bias",
+        "region_decoder.query_feat.weight",
+        "region_decoder.head.norm.bias",
+    } <= spared
+    decayed = {name for name, _ in model.named_parameters()} - spared
+    assert {
+        "text_encoder.encoder.layer.0.output.LayerNorm.weight",
+        "backbone.patch_embed.bias",
+        "pixel_decoder.level_embed",
+        "region_decoder.word_gate",
+    } <= decayed
+
+
+@pytest.mark.timeout(300)
+def test_the_official_recipe_learns_and_leaves_the_frozen_part_as_it_is(
+    dataset: Path, tmp_path: Path
+) -> None:
+    trainer = Trainer(official_config(dataset, decay_steps=[20]), tmp_path / "run")
+    before = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
+    batch = [trainer.loader.dataset[i] for i in range(3)]
+    terms = [trainer.train_step(batch) for _ in range(6)]
+    assert set(terms[0]) == {"loss", "mask", "minimap", "no_target"}
+    weighted = 5 * terms[0]["mask"] + 0.5 * (terms[0]["minimap"] + terms[0]["no_target"])
+    assert terms[0]["loss"] == pytest.approx(weighted)
+    assert terms[-1]["loss"] < 0.5 * terms[0]["loss"]
+
+    unchanged = {n for n, p in trainer.model.named_parameters() if torch.equal(p, before[n])}
+    frozen = ("text_encoder.embeddings.", "text_encoder.encoder.layer.1.")
+    # Both matrices of a gate start at zero, as officially, so neither gets a gradient.
+    assert unchanged == {n for n in before if n.startswith(frozen) or ".gate." in n}
+
+    assert {group["lr"] for group in trainer.optimizer.param_groups} == {1e-3}
+    trainer.step = 20
+    trainer.train_step(batch)
+    assert [g["lr"] for g in trainer.optimizer.param_groups] == pytest.approx([1e-4] * 4)
+
+
+@pytest.mark.timeout(300)
+def test_a_resumed_official_run_equals_an_uninterrupted_one(dataset: Path, tmp_path: Path) -> None:
+    config = official_config(dataset, steps=1)
+    Trainer(config, tmp_path).train()
+    config = official_config(dataset, steps=4)
+    straight = Trainer(config, tmp_path)
+    batch = [straight.loader.dataset[i] for i in range(3)]
+    straight.train_step(batch)
+    straight.save()
+    expected = straight.train_step(batch)
+    resumed = Trainer(config, tmp_path)
+    assert resumed.step == 2
+    assert resumed.train_step(batch) == expected
+    for name, value in straight.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+
+    weights = tmp_path / "model.safetensors"
+    resumed.export(weights)
+    exported = load_checkpoint(weights)[0].state_dict()
+    for name, value in resumed.model.state_dict().items():  # no moving average; the BERT as well
+        assert torch.equal(exported[name], value.half().float()), name
+    grounder = Grounder.from_checkpoint(weights, device="cpu")
+    grounder.set_image(np.zeros((48, 64, 3), np.uint8))
+    assert len(grounder.ground(["the red square", "the dog"])) == 2

@@ -25,8 +25,8 @@ from .grefcoco import DatasetError, Instance, Record, instance_mask
 SIDE = 480  # pixels
 
 
-def read_image(record: Record) -> np.ndarray:
-    """The picture squeezed to (480, 480, 3) uint8 RGB, turned by EXIF as officially.
+def read_image(record: Record, side: int = SIDE) -> np.ndarray:
+    """The picture squeezed to (side, side, 3) uint8 RGB, turned by EXIF as officially.
 
     Raises DatasetError if it cannot be read or is of another size than the record says.
     """
@@ -40,26 +40,26 @@ def read_image(record: Record) -> np.ndarray:
             f"{record.image_path}: {picture.height} x {picture.width} pixels, but image_id "
             f"{record.image_id} says {record.height} x {record.width} (height x width)"
         )
-    return np.array(picture.resize((SIDE, SIDE), PIL.Image.Resampling.BILINEAR))
+    return np.array(picture.resize((side, side), PIL.Image.Resampling.BILINEAR))
 
 
-def squeeze(record: Record) -> Record:
-    """The record of the squeezed picture: 480 x 480, with all boxes and masks at that size.
+def squeeze(record: Record, side: int = SIDE) -> Record:
+    """The record of the squeezed picture: side x side, with all boxes and masks at that size.
 
     Raises DatasetError for an unreadable run-length mask.
     """
-    x, y = SIDE / record.width, SIDE / record.height
+    x, y = side / record.width, side / record.height
 
     def scaled(instance: Instance) -> Instance:
         x0, y0, x1, y1 = instance.box
         return replace(
             instance,
             box=(x0 * x, y0 * y, x1 * x, y1 * y),
-            segmentation=_scaled_mask(instance, record.height, record.width),
+            segmentation=_scaled_mask(instance, record.height, record.width, side),
         )
 
     instances = tuple(scaled(instance) for instance in record.instances)
-    return replace(record, height=SIDE, width=SIDE, instances=instances)
+    return replace(record, height=side, width=side, instances=instances)
 
 
 def has_run_lengths(instance: Instance) -> bool:
@@ -68,14 +68,14 @@ def has_run_lengths(instance: Instance) -> bool:
 
 
 def _scaled_mask(
-    instance: Instance, height: int, width: int
+    instance: Instance, height: int, width: int, side: int
 ) -> Mapping[str, Any] | Sequence[Sequence[float]]:
     if isinstance(instance.segmentation, Mapping):
         mask = instance_mask(instance, height, width)
-        middle = np.arange(SIDE) + 0.5
-        rows, columns = ((middle * side / SIDE).astype(int) for side in (height, width))
+        middle = np.arange(side) + 0.5
+        rows, columns = ((middle * length / side).astype(int) for length in (height, width))
         return rle.encode(mask[rows[:, None], columns])
-    scale = (SIDE / width, SIDE / height)
+    scale = (side / width, side / height)
     return [
         [value * scale[k % 2] for k, value in enumerate(polygon)]
         for polygon in instance.segmentation

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,8 @@ from grex_ros.model.config import RelaConfig
 from grex_ros.model.rela import STRIDE
 from training.criterion import PictureTruth
 
-from .grefcoco import DatasetError, Record, instance_mask
+from . import official
+from .grefcoco import DatasetError, Record, instance_mask, merged_mask
 
 
 @dataclass
@@ -105,6 +107,50 @@ class TrainingPictures(Dataset[Sample]):
         return torch.stack(masks), torch.tensor(boxes)
 
 
+@dataclass
+class OfficialSample:
+    """One picture at the model's size and one of its expressions."""
+
+    pixels: Tensor  # (3, S, S) uint8 RGB
+    union: Tensor  # (S, S) float32 0 or 1: all that the expression means
+    empty: bool  # it means nothing
+    text: str
+
+
+class OfficialPictures(Dataset[OfficialSample]):
+    """Every expression with its picture, as the official data mapper gives them: squeezed to a
+    square, not augmented.
+
+    Args:
+        records: as loaded by :func:`training.dataset.grefcoco.load_grefcoco`, with ``raw``.
+        cfg: the model's config. ValueError if it pads its pictures.
+    """
+
+    def __init__(self, records: list[Record], cfg: RelaConfig) -> None:
+        if cfg.keep_aspect or cfg.image_size % STRIDE:
+            raise ValueError(
+                f"the official recipe takes squares of a multiple of {STRIDE} pixels, which "
+                f"preset {cfg.name} with image_size {cfg.image_size} does not"
+            )
+        self.side = cfg.image_size
+        self.pairs = [(record, said) for record in records for said in record.expressions]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> OfficialSample:
+        record, said = self.pairs[index]
+        pixels = official.read_image(record, self.side).transpose(2, 0, 1)
+        meant = replace(record, instances=record.targets(said))
+        union = merged_mask(official.squeeze(meant, self.side), said)
+        return OfficialSample(
+            torch.from_numpy(np.ascontiguousarray(pixels)),
+            torch.from_numpy(union).float(),
+            said.no_target,
+            said.text,
+        )
+
+
 def photometric(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(H, W, 3) uint8 RGB with other exposure, contrast, white balance, and at times noise or
     blur; colours stay what a person would call them."""
@@ -120,6 +166,6 @@ def photometric(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-def collate(samples: list[Sample]) -> list[Sample]:
+def collate(samples: list[Any]) -> list[Any]:
     """Pictures may differ in size, so a batch stays a list."""
     return samples

@@ -1,0 +1,348 @@
+"""Exports give torch's numbers at every size, and an engine that does not is never used."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from grex_ros.cli import app
+from grex_ros.grounding.grounder import Grounder, Thresholds
+from grex_ros.model import engines
+from grex_ros.model.checkpoint import (
+    DEFAULT_CHECKPOINT,
+    CheckpointError,
+    file_digest,
+    load_checkpoint,
+)
+from grex_ros.model.config import RelaConfig
+from grex_ros.model.engines import ENGINES, ExportedReLA, choose_engine, compare, drawn_picture
+from grex_ros.model.export import OPSET, PARTS, export_onnx, export_problem
+from grex_ros.model.inference import prepare
+from grex_ros.model.rela import ReLA
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+DIGEST = file_digest(DEFAULT_CHECKPOINT)
+SIZES = [(256, 320), (320, 320), (320, 256), (320, 192), (240, 320), (100, 320), (320, 20)]
+
+
+@pytest.fixture(scope="module")
+def model() -> ReLA:
+    return prepare(load_checkpoint(DEFAULT_CHECKPOINT)[0])
+
+
+@pytest.fixture(scope="module")
+def exported(model: ReLA, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with one export in it."""
+    cache = tmp_path_factory.mktemp("cache")
+    export_onnx(model, cache / "grex_ros" / DIGEST[:12], DIGEST)
+    return cache
+
+
+@pytest.fixture
+def cache(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache that engines are looked for in; nothing may be exported again."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(exported))
+    monkeypatch.setattr(engines, "export_onnx", lambda *_: pytest.fail("exported once more"))
+    return exported
+
+
+@pytest.fixture(scope="module", params=ENGINES[2:])
+def engine(request: pytest.FixtureRequest, exported: Path) -> ExportedReLA:
+    pytest.importorskip(request.param)
+    return ExportedReLA(request.param, exported / "grex_ros" / DIGEST[:12], DIGEST)
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
+    """Packages put into it are not installed."""
+    gone: set[str] = set()
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        engines.importlib.util, "find_spec", lambda name: None if name in gone else find(name)
+    )
+    return gone
+
+
+# --- equal -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_equal_for_every_shape_number_and_length(
+    model: ReLA, engine: ExportedReLA, size: tuple[int, int]
+) -> None:
+    for count, length in ((1, 1), (1, 3), (3, 11), (14, 40)):
+        difference = compare(model, engine, size, count, length)
+        assert difference.small, f"{count} x {length}: {difference}"
+
+
+def test_raw_tensors_are_equal(model: ReLA, engine: ExportedReLA) -> None:
+    """Without the comparison that the package itself makes; scores are those of a Grounder."""
+    tokens = torch.tensor([[101, 2035, 2417, 10268, 102], [101, 1996, 15723, 102, 0]])
+    mask = (tokens > 0).long()
+    with torch.inference_mode():
+        batch = model.normalise([drawn_picture(320, 200)])
+        words = model.encode_text(tokens, mask)
+        state = model.encode_image(batch)
+        expected = model.ground(state.repeat([2]), words, mask)
+        out = engine.ground(
+            engine.encode_image(batch).repeat([2]), engine.encode_text(tokens, mask), mask
+        )
+    for name in ("masks", "boxes", "target", "no_target", "count"):
+        a, b = getattr(expected, name), getattr(out, name)
+        assert a.shape == b.shape and a.dtype == b.dtype
+        assert float((a - b).abs().max() / a.std()) < 3e-4, name
+    assert ((expected.masks > 0) != (out.masks > 0)).float().mean() < 1e-4
+    for a, b in ((expected, out),):
+        scores = [x.target.sigmoid() * x.no_target.softmax(1)[:, :1] for x in (a, b)]
+        assert (scores[0] - scores[1]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (640, 360)])
+def test_the_same_answers(cache: Path, engine: ExportedReLA, shape: tuple[int, int]) -> None:
+    image = drawn_picture(*shape).byte().permute(1, 2, 0).numpy()
+    texts = ["all objects on the table", "the green ball", "the unicorn", "the bowl on the left"]
+    found = []
+    for name in ("torch", engine.name):
+        grounder = Grounder.from_checkpoint(device="cpu", engine=name)
+        assert grounder.engine_name == name and grounder.engine_note == ""
+        grounder.thresholds = Thresholds(target=0.1, no_target=0.9)
+        grounder.set_image(image)
+        found.append(grounder.ground(texts))
+    assert any(answer.objects for answer in found[0])
+    for a, b in zip(*found, strict=True):
+        assert (a.status, len(a.objects)) == (b.status, len(b.objects))
+        assert a.no_target_score == pytest.approx(b.no_target_score, abs=1e-4)
+        np.testing.assert_allclose(a.mask() > 0, b.mask() > 0, atol=1e-4 * a.mask().size)
+        for x, y in zip(a.objects, b.objects, strict=True):
+            assert x.score == pytest.approx(y.score, abs=1e-4)
+            assert np.abs(np.subtract(x.box, y.box)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "text_encoder.encoder.layer.2.output.dense.weight",
+        "text_adapter.project.bias",
+        "backbone.stem.0.weight",
+        "pixel_decoder.mask_features.bias",
+        "region_decoder.proposals.box.layers.1.weight",
+        "region_decoder.instance.box.layers.2.bias",
+        "region_decoder.instance.target.layers.1.weight",
+        "region_decoder.relevance.no_target.layers.1.bias",
+    ],
+)
+def test_a_weight_that_moved_is_noticed(
+    cache: Path, model: ReLA, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    weight = model.get_parameter(name)
+    before = weight.clone()
+    weight.data[0] += 0.05
+    try:
+        found, note = choose_engine(model, DIGEST, "auto")
+        assert found is model
+        assert "not equal to torch" in note and "grex export" in note
+        assert "not equal" in caplog.text
+        with pytest.raises(CheckpointError, match="not equal"):
+            choose_engine(model, DIGEST, "onnxruntime")
+    finally:
+        weight.data.copy_(before)
+
+
+def test_what_is_no_number_is_not_equal(cache: Path, model: ReLA) -> None:
+    weight = model.get_parameter("region_decoder.instance.target.layers.1.bias")
+    before = weight.clone()
+    weight.data.fill_(float("nan"))
+    try:
+        assert choose_engine(model, DIGEST)[0] is model
+    finally:
+        weight.data.copy_(before)
+
+
+# --- the choice ------------------------------------------------------------------------------
+
+
+def test_auto_takes_onnxruntime_from_the_cache(cache: Path, model: ReLA) -> None:
+    for _ in range(2):
+        found, note = choose_engine(model, DIGEST)
+        assert isinstance(found, ExportedReLA)
+        assert (found.name, note) == ("onnxruntime", "")
+
+
+def test_torch_is_never_another(cache: Path, model: ReLA) -> None:
+    assert choose_engine(model, DIGEST, "torch") == (model, "")
+
+
+def test_an_unknown_engine_is_refused(model: ReLA) -> None:
+    with pytest.raises(ValueError, match="engine must be auto, torch, onnxruntime or openvino"):
+        choose_engine(model, DIGEST, "tensorrt")
+
+
+def test_what_is_not_installed_is_named(cache: Path, model: ReLA, without: set[str]) -> None:
+    without |= {"onnxruntime", "openvino"}
+    for name in without:
+        with pytest.raises(ValueError, match=f"pip install {name}"):
+            choose_engine(model, DIGEST, name)
+    found, note = choose_engine(model, DIGEST)
+    assert found is model and "pip install onnxruntime" in note
+
+
+def test_only_openvino_is_installed(cache: Path, model: ReLA, without: set[str]) -> None:
+    pytest.importorskip("openvino")
+    without.add("onnxruntime")
+    found, _ = choose_engine(model, DIGEST)
+    assert isinstance(found, ExportedReLA) and found.name == "openvino"
+
+
+@pytest.mark.parametrize("case", ["other checkpoint", "other code", "damaged", "none"])
+def test_an_export_that_does_not_fit(
+    case: str,
+    exported: Path,
+    tmp_path: Path,
+    model: ReLA,
+    without: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is not used; it is made anew where that can be done."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    digest = "0" * 64 if case == "other checkpoint" else DIGEST
+    good, folder = exported / "grex_ros" / DIGEST[:12], tmp_path / "grex_ros" / digest[:12]
+    if case != "none":
+        shutil.copytree(good, folder)
+    if case == "other code":
+        monkeypatch.setattr("grex_ros.model.export.CODE", "of tomorrow")
+    if case == "damaged":
+        os.truncate(folder / "image.onnx", 10_000_000)
+    without.add("onnx")
+    with pytest.raises(CheckpointError, match="grex export.*pip install onnx") as refused:
+        choose_engine(model, digest, "onnxruntime")
+    if case != "none":
+        assert "image.onnx" in str(refused.value)
+    found, note = choose_engine(model, digest)
+    assert found is model and "pip install onnx" in note
+
+    without.clear()
+    made = []
+
+    def export(model: ReLA, folder: Path, digest: str) -> None:
+        made.append(folder)
+        shutil.copytree(good, folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr(engines, "export_onnx", export)
+    if case.startswith("other"):  # the copy does not fit either
+        with pytest.raises(CheckpointError, match="another"):
+            choose_engine(model, digest, "onnxruntime")
+    else:
+        assert isinstance(choose_engine(model, digest, "onnxruntime")[0], ExportedReLA)
+    assert made == [folder]
+
+
+def test_a_cache_that_cannot_be_written(
+    exported: Path,
+    tmp_path: Path,
+    model: ReLA,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    used = []
+
+    def export(model: ReLA, folder: Path, digest: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        used.append(folder)
+        shutil.copytree(exported / "grex_ros" / DIGEST[:12], folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr(engines, "export_onnx", export)
+    assert isinstance(choose_engine(model, DIGEST)[0], ExportedReLA)
+    assert len(used) == 1 and not used[0].exists()
+    assert "cannot be kept" in caplog.text
+
+
+def test_presets_without_objects_and_half_precision_run_on_torch_only(model: ReLA) -> None:
+    tiny = ReLA(RelaConfig.preset("tiny"))
+    assert "tiny" in export_problem(tiny)
+    for given, dtype in ((tiny, torch.float32), (model, torch.bfloat16)):
+        found, note = choose_engine(given, DIGEST, "auto", dtype)
+        assert found is given and note
+        with pytest.raises(ValueError, match="use engine torch"):
+            choose_engine(given, DIGEST, "onnxruntime", dtype)
+
+
+def test_old_exports_are_forgotten(tmp_path: Path) -> None:
+    for age in range(6):
+        folder = tmp_path / str(age)
+        folder.mkdir()
+        (folder / "image.onnx").touch()
+        os.utime(folder, (1e9 - age, 1e9 - age))
+    (tmp_path / "somebody's").mkdir()
+    os.utime(tmp_path / "somebody's", (0, 0))
+    engines._forget_old_exports(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"0", "1", "2", "3", "somebody's"}
+
+
+# --- the files -------------------------------------------------------------------------------
+
+
+def test_files_say_what_they_are(exported: Path) -> None:
+    folder = exported / "grex_ros" / DIGEST[:12]
+    assert {path.name for path in folder.iterdir()} == {f"{part}.onnx" for part in PARTS}
+    for part in PARTS:
+        graph = onnx.load(folder / f"{part}.onnx")
+        about = {item.key: item.value for item in graph.metadata_props}
+        assert about["checkpoint"] == DIGEST
+        assert about["opset"] == str(OPSET) == str(graph.opset_import[0].version)
+        assert {"grex_ros", "torch", "code"} <= about.keys()
+
+
+def test_grex_export(
+    model: ReLA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: set[str]
+) -> None:
+    """It exports by itself, and the model is afterwards what it was."""
+    without.add("openvino")
+    monkeypatch.setattr("grex_ros.model.inference.prepare", lambda _: model)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    out = tmp_path / "tabletop.onnx"
+    done = CliRunner().invoke(app, ["export", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert str(out) in done.output.replace("\n", "")
+    assert "pip install openvino" in done.output
+    assert any(
+        row.split()[0] == "onnxruntime" and row.split()[-1] == "yes"
+        for row in done.output.splitlines()
+        if row.strip()
+    )
+    assert sorted(path.stem for path in out.iterdir()) == sorted(PARTS)
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+    assert not any("forward" in vars(module) for module in model.modules())
+
+    monkeypatch.setattr("grex_ros.model.export.export_onnx", lambda *_: None)
+    monkeypatch.setattr(engines, "compare_often", lambda *_: engines.Difference(0, 0.1, 0, 0))
+    done = CliRunner().invoke(app, ["export", "--out", str(out)])
+    assert done.exit_code == 1 and "no" in done.output
+
+    without.add("onnx")
+    done = CliRunner().invoke(app, ["export", "--out", str(out)])
+    assert done.exit_code == 2 and "pip install onnx" in done.stderr
+
+
+def test_an_export_on_demand(
+    model: ReLA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert isinstance(choose_engine(model, DIGEST)[0], ExportedReLA)
+    assert "exporting" in caplog.text
+    caplog.clear()
+    assert isinstance(choose_engine(model, DIGEST)[0], ExportedReLA)
+    assert "exporting" not in caplog.text
