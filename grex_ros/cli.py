@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -15,11 +15,9 @@ if TYPE_CHECKING:
     from grex_ros.grounding.command import Command
     from grex_ros.grounding.grounder import Grounder
     from grex_ros.grounding.objects import Grounding
-    from grex_ros.model.engines import Difference
-    from grex_ros.model.official import ImportReport
 
     # name, how far it is from torch, seconds of each step
-    EngineRow = tuple[str, Difference | None, dict[str, float]]
+    from grex_ros.reports import EngineRow
 
 BAD_INPUT = 2
 
@@ -215,7 +213,9 @@ def import_checkpoint(
         from grex_ros.model.official import import_official
 
         report = import_official(official, out, preset, lang_weight)
-    _print_import(out, report)
+    from grex_ros.reports import print_import
+
+    print_import(out, report)
 
 
 @app.command()
@@ -248,7 +248,9 @@ def export(
             engine = engines.ExportedReLA(name, folder, digest)
             difference = engines.compare_often(model, engine)
             rows.append((name, difference, engines.step_times(model, engine)))
-    _print_engines(rows)
+    from grex_ros.reports import print_engines
+
+    print_engines(rows)
     size = sum(path.stat().st_size for path in folder.glob("*.onnx")) / 1e6
     print(f"written: {folder}, {size:.0f} MB")
     for name in engines.EXPORTED:
@@ -368,57 +370,6 @@ def _print_answer(command: Command, answer: Grounding, grounder: Grounder) -> No
         box = " ".join(map(str, item.box))
         table.add_row(str(item.id), f"{item.score:.2f}", box, str(int(item.mask.sum())))
     console.print(table)
-
-
-def _print_import(path: Path, report: ImportReport) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    gate = f"{report.trained_lang_weight:.4g}"
-    if report.lang_weight == "published":
-        gate = f"0, as published results were made; the file has {gate}"
-    table = Table(show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")
-    for row in (
-        ("preset", report.preset),
-        ("branch", report.branch),
-        ("tensors", str(report.tensors)),
-        ("parameters", f"{report.parameters / 1e6:.1f} M"),
-        ("lang_weight", gate),
-        ("ignored", ", ".join(report.ignored) or "nothing"),
-        ("written", f"{path}, {report.size / 1e6:.1f} MB"),
-        ("sha256", report.digest),
-    ):
-        table.add_row(*map(escape, row))
-    Console().print(table)
-
-
-def _print_engines(rows: Sequence[EngineRow]) -> None:
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
-    from grex_ros.model.engines import SMALL
-
-    table = Table("engine", *rows[0][2], *SMALL, "equal", box=SIMPLE)
-    for name, difference, seconds in rows:
-        cells = [f"{1000 * value:.1f}" for value in seconds.values()]
-        if difference is not None:
-            cells += [f"{getattr(difference, kind):.0e}" for kind in SMALL]
-            cells += ["yes" if difference.small else "[red]no[/]"]
-        table.add_row(name, *cells)
-    limits = [f"{limit:.0e}" for limit in SMALL.values()]
-    table.add_section()
-    table.add_row("may be", "", "", "", *limits)
-    console = Console()
-    console.print(table)
-    console.print(
-        "text, image, ground: the steps, median milliseconds. Then how far from torch at the worst "
-        "place of twelve sets of pictures and expressions: word features and logits in standard "
-        "deviations, boxes in parts of the picture, masks as the share of pixels."
-    )
 
 
 if __name__ == "__main__":

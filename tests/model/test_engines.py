@@ -120,7 +120,8 @@ def test_the_same_answers(grounder: Grounder, engine: ExportedReLA, shape: tuple
     image = drawn_picture(*shape).byte().permute(1, 2, 0).numpy()
     texts = ["all objects on the table", "the green ball", "the unicorn", "the bowl on the left"]
     found = []
-    for grounder.engine in (grounder.model, engine):
+    for runner in (grounder.model, engine):
+        grounder.engine = runner
         grounder.forget_words()
         grounder.set_image(image)
         found.append(grounder.ground(texts))

@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "doctor_echo": {"msg", "srv"},
     "doctor": {"doctor_echo", "grounding", "model", "msg", "srv"},
     "benchmark": {"grounding", "model"},
-    "cli": {"benchmark", "demo", "doctor", "grounding", "model"},
+    "reports": {"model"},
+    "cli": {"benchmark", "demo", "doctor", "grounding", "model", "reports"},
     "training": {"model", "metrics", "scenes", "grounding"},
 }
 OUR_PARTS = {*MAY_IMPORT, "msg", "srv"}
@@ -34,6 +35,7 @@ LIBRARIES: dict[str, set[str] | None] = {
     "scenes": {"numpy", "cv2", "mujoco"},
     "grounding": {"torch", "numpy", "cv2", "PIL"},
     "benchmark": {"torch", "numpy", "cv2", "rich"},
+    "reports": {"rich"},
     "cli": {"numpy", "cv2", "typer", "rich"},
     "training": {
         *("torch", "numpy", "cv2", "scipy", "accelerate", "safetensors", "yaml", "typer", "rich"),

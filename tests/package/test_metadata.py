@@ -33,6 +33,7 @@ ROSDEP_KEYS = {
     "onnx": None,
     "onnxruntime": None,
     "openvino": None,
+    "pycocotools": None,
     "rosbags": None,
 }
 
