@@ -83,7 +83,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
 def test_equal_for_every_shape_number_and_length(
     model: ReLA, engine: ExportedReLA, size: tuple[int, int]
 ) -> None:
-    for count, length in ((1, 1), (1, 3), (3, 11), (14, 40)):
+    for count, length in ((1, 3), (14, 40)) if size == SIZES[0] else ((3, 11),):
         difference = compare(model, engine, size, count, length)
         assert difference.small, f"{count} x {length}: {difference}"
 
@@ -232,6 +232,7 @@ def test_an_export_that_does_not_fit(
     model: ReLA,
     without: set[str],
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It is not used; it is made anew where that can be done."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -263,7 +264,10 @@ def test_an_export_that_does_not_fit(
         with pytest.raises(CheckpointError, match="another"):
             choose_engine(model, digest, "onnxruntime")
     else:
-        assert isinstance(choose_engine(model, digest, "onnxruntime")[0], ExportedReLA)
+        caplog.set_level(logging.INFO)
+        for _ in range(2):  # the second time there is one
+            assert isinstance(choose_engine(model, digest, "onnxruntime")[0], ExportedReLA)
+        assert "some seconds" in caplog.text
     assert made == [folder]
 
 
@@ -311,6 +315,15 @@ def test_old_exports_are_forgotten(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"0", "1", "2", "3", "somebody's"}
 
 
+def test_the_worst_of_many_counts(model: ReLA, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter(engines.Difference(i / 1e5, 0, -i, 0) for i in range(12))
+    monkeypatch.setattr(engines, "compare", lambda *_: next(found))
+    assert engines.compare_often(model, model) == engines.Difference(11 / 1e5, 0, 0, 0)
+    broken = engines.Difference(0, float("nan"), 0, 0)
+    found = iter([broken, *[engines.Difference(0, 0, 0, 0)] * 11])
+    assert not engines.compare_often(model, model).small
+
+
 # --- the files -------------------------------------------------------------------------------
 
 
@@ -331,6 +344,7 @@ def test_grex_export(
     """It exports by itself, and the model is afterwards what it was."""
     without.add("openvino")
     monkeypatch.setattr("grex_ros.model.inference.prepare", lambda _: model)
+    monkeypatch.setattr(engines, "compare_often", lambda *both: compare(*both, (240, 320)))
     fast = torch.backends.mha.get_fastpath_enabled()
     out = tmp_path / "tabletop.onnx"
     done = CliRunner().invoke(app, ["export", "--out", str(out)])
@@ -354,15 +368,3 @@ def test_grex_export(
     without.add("onnx")
     done = CliRunner().invoke(app, ["export", "--out", str(out)])
     assert done.exit_code == 2 and "pip install onnx" in done.stderr
-
-
-def test_an_export_on_demand(
-    model: ReLA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert isinstance(choose_engine(model, DIGEST)[0], ExportedReLA)
-    assert "exporting" in caplog.text
-    caplog.clear()
-    assert isinstance(choose_engine(model, DIGEST)[0], ExportedReLA)
-    assert "exporting" not in caplog.text
