@@ -1,0 +1,138 @@
+"""The one record type of every dataset: a picture, what is in it, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from grex_ros.grounding import rle
+
+
+class DatasetError(ValueError):
+    """The dataset cannot be read as it is; the message names the file and the id."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One annotated object of an image.
+
+    ``box`` is (x0, y0, x1, y1) in pixels, ends exclusive. ``segmentation`` is a COCO RLE
+    ({"size": [h, w], "counts": str or list}) or a list of polygons [x0, y0, x1, y1, ...].
+    ``color`` is known of generated objects only.
+    """
+
+    ann_id: int
+    category_id: int
+    category: str
+    box: tuple[float, float, float, float]
+    segmentation: Mapping[str, Any] | Sequence[Sequence[float]]
+    iscrowd: bool = False
+    color: str = ""
+
+    @property
+    def name(self) -> str:
+        """What one would call it: "red cup"."""
+        return f"{self.color} {self.category}".strip()
+
+
+@dataclass(frozen=True)
+class ReferringExpression:
+    """One sentence and the instances that it means; ``ann_ids`` is empty for no target.
+
+    ``category`` and ``falsified`` describe generated expressions and are empty in the official
+    dataset: the kind of reasoning asked for, and for a no-target expression whether the thing
+    named is absent ("easy") or one clause is false ("deceptive" or the clause's name).
+    """
+
+    sent_id: int
+    ref_id: int
+    text: str
+    ann_ids: tuple[int, ...]
+    category: str = ""
+    falsified: str = ""
+
+    @property
+    def no_target(self) -> bool:
+        """Nothing in the image is meant."""
+        return not self.ann_ids
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image with all its expressions and all its instances (crowds left out)."""
+
+    image_id: int
+    image_path: Path
+    height: int
+    width: int
+    expressions: tuple[ReferringExpression, ...]
+    instances: tuple[Instance, ...]
+
+    def targets(self, expression: ReferringExpression) -> tuple[Instance, ...]:
+        """The instances that the expression means, in the order of the image's instances."""
+        wanted = set(expression.ann_ids)
+        return tuple(instance for instance in self.instances if instance.ann_id in wanted)
+
+
+def read_image(record: Record) -> np.ndarray:
+    """The picture, (H, W, 3) uint8 RGB; not turned by EXIF, of which the annotations know nothing.
+
+    Raises DatasetError if it cannot be read or is of another size than the record says.
+    """
+    image = cv2.imread(str(record.image_path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise DatasetError(f"{record.image_path}: cannot be read as a picture")
+    if image.shape[:2] != (record.height, record.width):
+        raise DatasetError(
+            f"{record.image_path}: {image.shape[0]} x {image.shape[1]} pixels, but image_id "
+            f"{record.image_id} says {record.height} x {record.width} (height x width)"
+        )
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def instance_mask(instance: Instance, height: int, width: int) -> np.ndarray:
+    """The instance's pixels, bool (height, width).
+
+    Polygons need pycocotools, whose rasteriser decides every published score. Raises DatasetError
+    for a segmentation that cannot be drawn or is of another size, ImportError without pycocotools.
+    """
+    segmentation = instance.segmentation
+    if not isinstance(segmentation, Mapping):
+        return _polygon_mask(instance.ann_id, segmentation, height, width)
+    if list(segmentation.get("size", ())) != [height, width]:
+        raise DatasetError(
+            f"ann_id {instance.ann_id}: mask of size {segmentation.get('size')} (height, width) "
+            f"in an image of {[height, width]}"
+        )
+    try:
+        return rle.decode(segmentation)
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise DatasetError(f"ann_id {instance.ann_id}: unreadable RLE mask ({error})") from error
+
+
+def merged_mask(record: Record, expression: ReferringExpression) -> np.ndarray:
+    """Every pixel of every target of the expression, bool (height, width); all False for none."""
+    merged = np.zeros((record.height, record.width), dtype=bool)
+    for instance in record.targets(expression):
+        merged |= instance_mask(instance, record.height, record.width)
+    return merged
+
+
+def _polygon_mask(
+    ann_id: int, polygons: Sequence[Sequence[float]], height: int, width: int
+) -> np.ndarray:
+    try:
+        from pycocotools import mask as coco_mask  # type: ignore[import-untyped,unused-ignore]
+    except ImportError as error:
+        raise ImportError(
+            "polygon masks are drawn by pycocotools: pip install pycocotools"
+        ) from error
+    usable = [list(polygon) for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0]
+    if not usable:
+        raise DatasetError(f"ann_id {ann_id}: no polygon of three points or more")
+    return rle.decode(coco_mask.merge(coco_mask.frPyObjects(usable, height, width)))
