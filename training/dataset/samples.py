@@ -18,6 +18,7 @@ from training.criterion import PictureTruth
 
 from . import official
 from .grefcoco import DatasetError, Record, instance_mask, merged_mask
+from .photometric import photometric
 
 
 @dataclass
@@ -149,21 +150,6 @@ class OfficialPictures(Dataset[OfficialSample]):
             said.no_target,
             said.text,
         )
-
-
-def photometric(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) uint8 RGB with other exposure, contrast, white balance, and at times noise or
-    blur; colours stay what a person would call them."""
-    x = image.astype(np.float32)
-    x *= rng.uniform(0.75, 1.25) * rng.uniform(0.94, 1.06, 3).astype(np.float32)
-    mean = x.mean()
-    x = (x - mean) * rng.uniform(0.8, 1.2) + mean
-    if rng.random() < 0.3:
-        x += rng.normal(0, rng.uniform(2, 8), x.shape).astype(np.float32)
-    out = np.clip(x, 0, 255).astype(np.uint8)
-    if rng.random() < 0.2:
-        out = cv2.GaussianBlur(out, (0, 0), float(rng.uniform(0.4, 1.0)))
-    return out
 
 
 def collate(samples: list[Any]) -> list[Any]:
