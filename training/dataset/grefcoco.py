@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,9 @@ def load_grefcoco(root: str | Path, split: str, *, raw: bool = False) -> list[Re
         raise DatasetError(f"{instances_path} or {refs_path}: missing field {error}") from error
 
     known = {n: {i.ann_id for i in of_image} for n, of_image in by_image.items()}
+    crowded: dict[int, set[str]] = defaultdict(set)
+    for image_id, category in crowds.values():
+        crowded[image_id].add(category)
     expressions: dict[int, list[ReferringExpression]] = {}
     for ref in chosen:
         image_id = int(ref["image_id"])
@@ -105,6 +108,7 @@ def load_grefcoco(root: str | Path, split: str, *, raw: bool = False) -> list[Re
                 width=int(image["width"]),
                 expressions=tuple(of_image),
                 instances=tuple(by_image.get(image_id, ())),
+                crowds=frozenset(crowded.get(image_id, ())),
             )
         )
     return records
@@ -125,18 +129,18 @@ def _read_json(path: Path, kind: type) -> Any:
 
 def _read_instances(
     content: Mapping[str, Any], wanted: set[int], path: Path
-) -> tuple[dict[int, list[Instance]], set[int]]:
-    """The instances of the wanted images, and the ids of the crowds that were left out."""
+) -> tuple[dict[int, list[Instance]], dict[int, tuple[int, str]]]:
+    """The instances of the wanted images; ann_id -> image_id and category of crowds left out."""
     names = {int(category["id"]): str(category["name"]) for category in content["categories"]}
     by_image: dict[int, list[Instance]] = defaultdict(list)
-    crowds = set()
+    crowds: dict[int, tuple[int, str]] = {}
     for annotation in content["annotations"]:
         image_id = int(annotation["image_id"])
         if image_id not in wanted:
             continue
         ann_id, category_id = int(annotation["id"]), int(annotation["category_id"])
         if annotation.get("iscrowd", 0):
-            crowds.add(ann_id)
+            crowds[ann_id] = (image_id, names.get(category_id, ""))
             continue
         if category_id not in names:
             raise DatasetError(f"{path}: ann_id {ann_id} is of unknown category_id {category_id}")
@@ -157,7 +161,7 @@ def _read_instances(
 def _read_expressions(
     ref: Mapping[str, Any],
     known: set[int],
-    crowds: set[int],
+    crowds: Collection[int],
     raw: bool,
     skipped: Counter[str],
     path: Path,

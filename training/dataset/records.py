@@ -64,7 +64,7 @@ class ReferringExpression:
 
 @dataclass(frozen=True)
 class Record:
-    """One image with all its expressions and all its instances (crowds left out)."""
+    """One image with all its expressions and all its instances; of crowds only the categories."""
 
     image_id: int
     image_path: Path
@@ -72,6 +72,7 @@ class Record:
     width: int
     expressions: tuple[ReferringExpression, ...]
     instances: tuple[Instance, ...]
+    crowds: frozenset[str] = frozenset()
 
     def targets(self, expression: ReferringExpression) -> tuple[Instance, ...]:
         """The instances that the expression means, in the order of the image's instances."""
