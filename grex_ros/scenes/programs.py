@@ -5,7 +5,7 @@ A program is a nested JSON list. Its first item is the operation, a ``SET`` is a
     ["all"]                       every object in view
     ["kind", SET, "cup"]          the cups among them
     ["group", SET, "fruit"]       all kinds of a group (``vocabulary.GROUPS``)
-    ["color", SET, "red"]
+    ["color", SET, "red"]         (also of a joint set: "the red cups and bowls")
     ["size", SET, S]              S: small, medium, large
     ["count", SET, 2]             SET if it has exactly that many members, else nothing
     ["extreme", SET, E]           E: left, right, front, back, middle, largest, smallest
@@ -15,7 +15,9 @@ A program is a nested JSON list. Its first item is the operation, a ``SET`` is a
     ["or", SET, SET]
     ["except", SET, SET]
 
-Left, right, front and back are meant as the camera sees them. A relation needs a reference of
+Left, right, front and back are meant as the camera sees them. Photographs have no depth: in place
+of front and back there are "top" and "bottom" (also sides), "above" and "below". What each word
+means there, and how clearly, is in ``sight``. A relation needs a reference of
 exactly one object; otherwise its answer is the empty set.
 
 ``evaluate`` answers for every program. ``is_clear`` says whether people would agree with the
@@ -26,11 +28,11 @@ decide nothing.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from grex_ros.scenes.vocabulary import GROUPS, UNCLEAR_IN_GROUP, WIDER_KINDS
+from grex_ros.scenes.sight import TABLE, Sight, column
+from grex_ros.scenes.vocabulary import GROUPS
 
 if TYPE_CHECKING:
     from grex_ros.scenes.scene import ViewObject
@@ -38,41 +40,27 @@ if TYPE_CHECKING:
 Program: TypeAlias = list[Any]
 
 HIDDEN = 0.4  # an object with a smaller visible fraction is too hidden to decide an answer
-BEARING_MARGIN = 0.04  # difference of x / z: some 3 % of the picture's width
-COLUMN_MARGIN = 0.4  # difference of the boxes' middles, in widths of the boxes
-SIDE_MARGIN = 0.06  # half width of the strip, in x / z, that is neither left nor right
-DEPTH_MARGIN = 0.015  # metres along the optical axis
-ALONG_MARGIN = 0.06  # metres on the table, away from the camera
-BASE_MARGIN = 0.2  # difference of the lower edges, in heights of the boxes
-BESIDE = 0.20  # metres between centres
-BESIDE_MARGIN = (0.17, 0.27)  # between these, opinions differ
-NEAREST_MARGIN = 1.4  # the second nearest is at least so many times farther
-SIZE_MARGIN = 1.25  # how many times a largest object is larger than the next
 
 
-def evaluate(program: Program, view: Iterable[ViewObject]) -> frozenset[int]:
+def evaluate(program: Program, view: Iterable[ViewObject], sight: Sight = TABLE) -> frozenset[int]:
     """The ``ViewObject.index`` values that the program means; ValueError if it is malformed."""
-    reading = _Reading(view)
+    reading = _Reading(view, sight)
     return frozenset(seen.index for seen in reading.run(program))
 
 
-def is_clear(program: Program, view: Sequence[ViewObject]) -> bool:
+def is_clear(program: Program, view: Sequence[ViewObject], sight: Sight = TABLE) -> bool:
     """Whether the answer keeps its margins and does not hang on an object that is mostly hidden."""
-    reading = _Reading(seen for seen in view if seen.visible_fraction >= HIDDEN)
+    reading = _Reading((seen for seen in view if seen.visible_fraction >= HIDDEN), sight)
     answer = frozenset(seen.index for seen in reading.run(program))
-    return reading.clear and answer == evaluate(program, view)
-
-
-def distance(a: ViewObject, b: ViewObject) -> float:
-    """Metres between the centres of two objects."""
-    return math.dist(a.position, b.position)
+    return reading.clear and answer == evaluate(program, view, sight)
 
 
 class _Reading:
     """One evaluation; ``clear`` turns false when a step was a close call."""
 
-    def __init__(self, view: Iterable[ViewObject]):
+    def __init__(self, view: Iterable[ViewObject], sight: Sight):
         self.view = list(view)
+        self.sight = sight
         self.clear = True
 
     def run(self, program: Program) -> list[ViewObject]:
@@ -88,18 +76,19 @@ class _Reading:
 
     def kind(self, inner: Program, kind: str) -> list[ViewObject]:
         members = self.run(inner)
-        wider = WIDER_KINDS.get(kind)
-        self._demand(not wider or all(seen.kind not in wider for seen in members))
+        self._demand(self.sight.kind_is_clear(kind, members))
         return [seen for seen in members if seen.kind == kind]
 
     def group(self, inner: Program, group: str) -> list[ViewObject]:
         members = self.run(inner)
-        self._demand(not any(seen.kind in UNCLEAR_IN_GROUP.get(group, ()) for seen in members))
-        return [seen for seen in members if seen.kind in GROUPS.get(group, ())]
+        kinds = GROUPS.get(group, frozenset())
+        self._demand(self.sight.group_is_clear(group, kinds, members))
+        return [seen for seen in members if seen.kind in kinds]
 
     def color(self, inner: Program, color: str) -> list[ViewObject]:
         members = self.run(inner)
-        self._demand(all(seen.color for seen in members))
+        unknown = [seen for seen in members if not seen.color]
+        self._demand(not any(self.sight.color_doubtful(seen, color) for seen in unknown))
         return [seen for seen in members if seen.color == color]
 
     def size(self, inner: Program, size: str) -> list[ViewObject]:
@@ -110,9 +99,9 @@ class _Reading:
         sizes = {seen.size for seen in fellows}
         self._demand(not members or (len(kinds) == 1 and sizes == {"small", "large"}))
         if sizes == {"small", "large"} and len(kinds) == 1:
-            smallest_large = min(_extent(seen) for seen in fellows if seen.size == "large")
-            largest_small = max(_extent(seen) for seen in fellows if seen.size == "small")
-            self._demand(smallest_large > SIZE_MARGIN * largest_small)
+            large = [seen for seen in fellows if seen.size == "large"]
+            small = [seen for seen in fellows if seen.size == "small"]
+            self._demand(all(self.sight.size_margin(a, b) for a in large for b in small))
         return [seen for seen in members if seen.size == size]
 
     def count(self, inner: Program, number: int) -> list[ViewObject]:
@@ -126,9 +115,9 @@ class _Reading:
             return []
         if which == "middle":
             return self._middle(members)
-        if which not in _EXTREMES:
+        if which not in self.sight.extremes:
             raise ValueError(f"unknown extreme {which!r}")
-        key, ahead = _EXTREMES[which]
+        key, ahead = self.sight.extremes[which]
         first, *rest = sorted(members, key=key)
         self._demand(all(ahead(first, other) for other in rest))
         return [first]
@@ -139,14 +128,17 @@ class _Reading:
         if not 1 <= number <= len(members):
             return []
         counted = members[: number + 1]
-        self._demand(all(_left_of(*_sided(a, b, side)) for a, b in itertools.pairwise(counted)))
+        ahead = self.sight.extremes[side][1]
+        self._demand(all(ahead(a, b) for a, b in itertools.pairwise(counted)))
         return [members[number - 1]]
 
     def side(self, inner: Program, side: str) -> list[ViewObject]:
         members = self.run(inner)
-        sign = -1 if side == "left" else 1
-        answer = [seen for seen in members if sign * _bearing(seen) > 0]
-        self._demand(all(abs(_bearing(seen)) > SIDE_MARGIN for seen in members))
+        if side not in self.sight.sides:
+            raise ValueError(f"unknown side {side!r}")
+        how_far, surely = self.sight.sides[side]
+        answer = [seen for seen in members if how_far(seen) > 0]
+        self._demand(all(surely(seen) for seen in members))
         # Of several cups on the right, one is still the cup on the left of them.
         self._demand(bool(answer) or len(members) < 2)
         return answer
@@ -160,9 +152,9 @@ class _Reading:
         members = [seen for seen in members if seen.index != anchor.index]
         if how == "nearest":
             return self._nearest(members, anchor)
-        if how not in _RELATIONS:
+        if how not in self.sight.relations:
             raise ValueError(f"unknown relation {how!r}")
-        holds, surely = _RELATIONS[how]
+        holds, surely = self.sight.relations[how]
         self._demand(all(surely(seen, anchor) for seen in members))
         return [seen for seen in members if holds(seen, anchor)]
 
@@ -181,7 +173,7 @@ class _Reading:
     def _in_order(members: list[ViewObject], side: str) -> list[ViewObject]:
         if side not in ("left", "right"):
             raise ValueError(f"unknown side {side!r}")
-        return sorted(members, key=_column, reverse=side == "right")
+        return sorted(members, key=column, reverse=side == "right")
 
     def _middle(self, members: list[ViewObject]) -> list[ViewObject]:
         members = self._in_order(members, "left")
@@ -189,123 +181,20 @@ class _Reading:
         chosen = members[middle]
         # Only the middle of a row is beyond doubt; a triangle has none.
         self._demand(len(members) in (3, 5))
-        self._demand(all(_left_of(a, b) for a, b in itertools.pairwise(members)))
-        width = members[-1].position[0] - members[0].position[0]
-        along = max(_offsets(members[0], seen)[1] for seen in members)
-        self._demand(along < 0.35 * abs(width))
+        self._demand(all(self.sight.left_of(a, b) for a, b in itertools.pairwise(members)))
+        self._demand(self.sight.in_row(members))
         return [chosen]
 
     def _nearest(self, members: list[ViewObject], anchor: ViewObject) -> list[ViewObject]:
         if not members:
             return []
+        distance = self.sight.distance
         first, *rest = sorted(members, key=lambda seen: distance(seen, anchor))
-        reach = distance(first, anchor)
+        reach = self.sight.nearest_margin * distance(first, anchor)
         self._demand(bool(rest))
-        self._demand(all(distance(seen, anchor) > NEAREST_MARGIN * reach for seen in rest))
+        self._demand(all(distance(seen, anchor) > reach for seen in rest))
         return [first]
 
-
-def _column(seen: ViewObject) -> float:
-    return (seen.box[0] + seen.box[2]) / 2
-
-
-def _width(seen: ViewObject) -> float:
-    return seen.box[2] - seen.box[0]
-
-
-def _bearing(seen: ViewObject) -> float:
-    return seen.position[0] / seen.position[2]
-
-
-def _depth(seen: ViewObject) -> float:
-    return seen.position[2]
-
-
-def _extent(seen: ViewObject) -> float:
-    """A length that grows with the object's true size; comparable only within a view."""
-    return math.sqrt(_width(seen) * (seen.box[3] - seen.box[1])) * _depth(seen)
-
-
-def _whole(*objects: ViewObject) -> bool:
-    return all(seen.visible_fraction > 0.85 for seen in objects)
-
-
-def _sided(a: ViewObject, b: ViewObject, side: str) -> tuple[ViewObject, ViewObject]:
-    return (a, b) if side == "left" else (b, a)
-
-
-def _left_of(a: ViewObject, b: ViewObject) -> bool:
-    """Beyond doubt left of: in the picture and in the bearing of the true centres."""
-    apart = _column(b) - _column(a) > COLUMN_MARGIN * min(_width(a), _width(b))
-    return apart and _bearing(b) - _bearing(a) > BEARING_MARGIN
-
-
-def _before(a: ViewObject, b: ViewObject) -> bool:
-    """Beyond doubt nearer to the camera."""
-    height = min(a.box[3] - a.box[1], b.box[3] - b.box[1])
-    lower = a.box[3] - b.box[3] > BASE_MARGIN * height
-    return lower and _depth(b) - _depth(a) > DEPTH_MARGIN and _offsets(a, b)[1] > ALONG_MARGIN
-
-
-def _larger(a: ViewObject, b: ViewObject) -> bool:
-    """Beyond doubt larger: in truth and as it looks."""
-    seen = _extent(a) / _depth(a) > 1.1 * _extent(b) / _depth(b) and a.area > 1.1 * b.area
-    return seen and _extent(a) > SIZE_MARGIN * _extent(b) and _whole(a, b)
-
-
-def _aside(a: ViewObject, b: ViewObject) -> bool:
-    """Rather beside each other than one behind the other."""
-    across, along = _offsets(a, b)
-    return across > 0.5 * along
-
-
-def _in_line(a: ViewObject, b: ViewObject) -> bool:
-    """Rather one behind the other than beside each other."""
-    across, along = _offsets(a, b)
-    return along > across
-
-
-def _offsets(a: ViewObject, b: ViewObject) -> tuple[float, float]:
-    """Metres on the table, across the view and along it (as long as both are of like height)."""
-    across, down, away = (p - q for p, q in zip(a.position, b.position, strict=True))
-    return abs(across), math.hypot(down, away)
-
-
-_Test: TypeAlias = "Callable[[ViewObject, ViewObject], bool]"
-
-# Which object comes first, and whether it is ahead of another one beyond doubt.
-_EXTREMES: dict[str, tuple[Callable[[Any], float], _Test]] = {
-    "left": (_column, _left_of),
-    "right": (lambda seen: -_column(seen), lambda a, b: _left_of(b, a)),
-    "front": (lambda seen: -seen.box[3], _before),
-    "back": (lambda seen: seen.box[3], lambda a, b: _before(b, a)),
-    "largest": (lambda seen: -_extent(seen), _larger),
-    "smallest": (_extent, lambda a, b: _larger(b, a)),
-}
-
-# Whether the relation holds, and whether that is beyond doubt either way.
-_RELATIONS: dict[str, tuple[_Test, _Test]] = {
-    "left": (
-        lambda a, b: _column(a) < _column(b),
-        lambda a, b: (_left_of(a, b) and _aside(a, b)) or _left_of(b, a),
-    ),
-    "right": (
-        lambda a, b: _column(a) > _column(b),
-        lambda a, b: (_left_of(b, a) and _aside(a, b)) or _left_of(a, b),
-    ),
-    "front": (
-        lambda a, b: a.box[3] > b.box[3],
-        lambda a, b: (_before(a, b) and _in_line(a, b)) or _before(b, a),
-    ),
-    "behind": (
-        lambda a, b: a.box[3] < b.box[3],
-        lambda a, b: (_before(b, a) and _in_line(a, b)) or _before(a, b),
-    ),
-    "beside": (
-        lambda a, b: distance(a, b) < BESIDE,
-        lambda a, b: not BESIDE_MARGIN[0] < distance(a, b) < BESIDE_MARGIN[1],
-    ),
-}
 
 _OPERATIONS: dict[str, tuple[Callable[..., list[Any]], int]] = {
     "all": (_Reading.all, 0),
