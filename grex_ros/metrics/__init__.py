@@ -1,2 +1,2 @@
-"""Scores of generalised referring expressions: masks (GRES) and boxes (GREC). numpy; AP needs
-pycocotools, too."""
+"""Scores of generalised referring expressions: masks (GRES), boxes (GREC) and words (GREG). numpy;
+AP needs pycocotools, words need pycocoevalcap and nltk, too."""

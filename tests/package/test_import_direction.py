@@ -31,7 +31,7 @@ LIBRARIES: dict[str, set[str] | None] = {
         *("torch", "numpy", "transformers", "safetensors"),
         *("onnx", "onnxruntime", "openvino"),
     },
-    "metrics": {"numpy", "pycocotools"},
+    "metrics": {"numpy", "pycocotools", "pycocoevalcap", "nltk"},
     "scenes": {"numpy", "cv2", "mujoco"},
     "grounding": {"torch", "numpy", "cv2", "PIL"},
     "benchmark": {"torch", "numpy", "cv2", "rich"},

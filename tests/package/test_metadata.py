@@ -30,9 +30,11 @@ ROSDEP_KEYS = {
     "rich": "python3-rich",
     "ament_index_python": "ament_index_python",
     "mujoco": None,
+    "nltk": None,
     "onnx": None,
     "onnxruntime": None,
     "openvino": None,
+    "pycocoevalcap": None,
     "pycocotools": None,
     "rosbags": None,
 }
