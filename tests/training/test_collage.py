@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from grex_ros.grounding import rle
@@ -22,7 +23,8 @@ LEFT_OUT = (200, 30, 200)  # of the only object of the picture that must not be 
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three gray pictures: two with a disc of each category and a crowd, one to be left out."""
     folder = tmp_path_factory.mktemp("photographs")
-    images, notes = [], []
+    images: list[dict[str, object]] = []
+    notes: list[dict[str, object]] = []
     for image_id in (1, 2, 3):
         picture = np.full((240, 320, 3), 128, np.uint8)
         for category, x in ((1, 80), (2, 220)):
@@ -50,7 +52,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "category_id": 1,
                 "bbox": [0, 200, 100, 40],
                 "area": 4000,
-                "segmentation": rle.encode(crowd),
+                "segmentation": dict(rle.encode(crowd)),
                 "iscrowd": 1,
             }
         )
@@ -115,9 +117,7 @@ def test_without_usable_objects(photographs: Path) -> None:
         collage.read_sources(photographs / "instances.json", photographs, frozenset({1, 2, 3}))
 
 
-def collage_app() -> object:
-    import typer
-
+def collage_app() -> typer.Typer:
     app = typer.Typer()
     app.command()(collage.main)
     return app
