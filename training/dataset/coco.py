@@ -100,22 +100,35 @@ def load_records(
     or if an id points nowhere or at two things.
     """
     content = read_json(files.instances_path, dict)
-    chosen = [ref for ref in refs if isinstance(ref, Mapping) and ref.get("split") == split]
-    if not chosen:
-        raise DatasetError(
-            f"{files.refs_path}: no split '{split}'; the file has {', '.join(split_names(refs))}"
-        )
     findings = Findings()
+    splits = by_split(files.refs_path, refs, findings)
+    if split not in splits:
+        raise DatasetError(
+            f"{files.refs_path}: no split '{split}'; the file has {', '.join(sorted(splits))}"
+        )
+    chosen = splits[split]
     annotations = read_annotations(files, content, image_ids(chosen), findings)
     records = read_records(files, chosen, annotations, findings, raw=raw)
-    if said := findings.summary(Level.LEFT_OUT):
+    said = findings.summary(Level.LEFT_OUT)
+    if not records:
+        raise DatasetError(f"{files.refs_path}: nothing is left of split '{split}': {said}")
+    if said:
         _log.warning("%s, split %s: left out %s", files.refs_path, split, said)
     return records
 
 
-def split_names(refs: Iterable[Any]) -> list[str]:
-    """The splits that references are of."""
-    return sorted({str(ref.get("split")) for ref in refs if isinstance(ref, Mapping)})
+def by_split(
+    path: Path, refs: Iterable[Any], findings: Findings
+) -> dict[str, list[Mapping[str, Any]]]:
+    """The references of each split, in the order of the file."""
+    splits: dict[str, list[Mapping[str, Any]]] = {}
+    for position, ref in enumerate(refs):
+        if isinstance(ref, Mapping):
+            splits.setdefault(str(ref.get("split")), []).append(ref)
+        else:
+            detail = f"reference number {position} is a {type(ref).__name__}, not a dict"
+            findings.refuse("unreadable references", path, detail)
+    return splits
 
 
 def image_ids(refs: Iterable[Mapping[str, Any]]) -> set[int]:
@@ -273,7 +286,7 @@ def read_records(
             expected = files.root / IMAGE_FOLDERS[0] / picture.file_name
             detail = f"the picture of image_id {image_id} is not there"
             findings.refuse("missing pictures", expected, detail)
-            continue
+            image_path = expected
         records.append(
             Record(
                 image_id=image_id,

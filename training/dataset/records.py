@@ -83,17 +83,32 @@ class Record:
 def read_image(record: Record) -> np.ndarray:
     """The picture, (H, W, 3) uint8 RGB; not turned by EXIF, of which the annotations know nothing.
 
-    Raises DatasetError if it cannot be read or is of another size than the record says.
+    Raises DatasetError if it cannot be read, ends early (OpenCV would fill the rest with grey), or
+    is of another size than the record says.
     """
-    image = cv2.imread(str(record.image_path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    path = record.image_path
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read as a picture ({error})") from error
+    if _is_cut_jpeg(data):
+        raise DatasetError(f"{path}: cannot be read as a picture (the JPEG ends early)")
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(data, flags) if data.size else None
     if image is None:
-        raise DatasetError(f"{record.image_path}: cannot be read as a picture")
+        raise DatasetError(f"{path}: cannot be read as a picture")
     if image.shape[:2] != (record.height, record.width):
         raise DatasetError(
-            f"{record.image_path}: {image.shape[0]} x {image.shape[1]} pixels, but image_id "
+            f"{path}: {image.shape[0]} x {image.shape[1]} pixels, but image_id "
             f"{record.image_id} says {record.height} x {record.width} (height x width)"
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _is_cut_jpeg(data: np.ndarray) -> bool:
+    """A JPEG whose end marker is missing; the first half may hold that of a thumbnail."""
+    start, end = data[:2].tobytes(), data[data.size // 2 :].tobytes()
+    return start == b"\xff\xd8" and b"\xff\xd9" not in end
 
 
 def instance_mask(instance: Instance, height: int, width: int) -> np.ndarray:
@@ -104,7 +119,7 @@ def instance_mask(instance: Instance, height: int, width: int) -> np.ndarray:
     """
     segmentation = instance.segmentation
     if not isinstance(segmentation, Mapping):
-        return _polygon_mask(instance.ann_id, segmentation, height, width)
+        return rle.decode(draw_polygons(instance.ann_id, segmentation, height, width))
     if list(segmentation.get("size", ())) != [height, width]:
         raise DatasetError(
             f"ann_id {instance.ann_id}: mask of size {segmentation.get('size')} (height, width) "
@@ -117,23 +132,46 @@ def instance_mask(instance: Instance, height: int, width: int) -> np.ndarray:
 
 
 def merged_mask(record: Record, expression: ReferringExpression) -> np.ndarray:
-    """Every pixel of every target of the expression, bool (height, width); all False for none."""
+    """Every pixel of every target of the expression, bool (height, width); all False for none.
+
+    Raises DatasetError, naming the picture, for a mask that cannot be drawn.
+    """
     merged = np.zeros((record.height, record.width), dtype=bool)
     for instance in record.targets(expression):
-        merged |= instance_mask(instance, record.height, record.width)
+        try:
+            merged |= instance_mask(instance, record.height, record.width)
+        except DatasetError as error:
+            raise DatasetError(f"{record.image_path}: {error}") from error
     return merged
 
 
-def _polygon_mask(
+def draw_polygons(
     ann_id: int, polygons: Sequence[Sequence[float]], height: int, width: int
-) -> np.ndarray:
+) -> dict[str, Any]:
+    """The compressed run lengths of polygons [x0, y0, x1, y1, ...]; those below three points go.
+
+    Drawn by pycocotools. Raises DatasetError if nothing can be drawn or a corner is no number or
+    far outside, ImportError without pycocotools.
+    """
     try:
         from pycocotools import mask as coco_mask  # type: ignore[import-untyped,unused-ignore]
     except ImportError as error:
         raise ImportError(
             "polygon masks are drawn by pycocotools: pip install pycocotools"
         ) from error
-    usable = [list(polygon) for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0]
+    try:
+        usable = [np.asarray(p, float) for p in polygons if len(p) >= 6 and len(p) % 2 == 0]
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"ann_id {ann_id}: unreadable polygon ({error})") from error
     if not usable:
         raise DatasetError(f"ann_id {ann_id}: no polygon of three points or more")
-    return rle.decode(coco_mask.merge(coco_mask.frPyObjects(usable, height, width)))
+    reach = 10 * max(height, width)  # the rasteriser walks along every edge, however long
+    if not all(polygon.ndim == 1 and (np.abs(polygon) <= reach).all() for polygon in usable):
+        raise DatasetError(
+            f"ann_id {ann_id}: a polygon with corners far outside the picture of "
+            f"{height} x {width} pixels, or that are no numbers"
+        )
+    merged: dict[str, Any] = coco_mask.merge(
+        coco_mask.frPyObjects([polygon.tolist() for polygon in usable], height, width)
+    )
+    return merged
