@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from grex_ros.model.generation import PAD, UNKNOWN
 from grex_ros.model.proposals import Proposals
 from grex_ros.model.region_decoder import RegionState, RelaOutput
 
 from .matcher import box_corners, generalized_iou, match
 
+LABEL_SMOOTHING = 0.1  # of words
 CLASS_WEIGHT = (0.9, 1.1)  # of background and target, as in the official loss
 
 
@@ -35,6 +37,7 @@ class LossWeights:
     no_target: float = 1.0
     count: float = 0.3
     alignment: float = 0.5
+    generation: float = 0.5
 
 
 @dataclass
@@ -193,6 +196,19 @@ def alignment_loss(logits: Tensor, names: list[str], phrases: list[str]) -> Tens
     place = {phrase: i for i, phrase in enumerate(phrases)}
     truth = torch.tensor([place[name] for name in names], device=logits.device)
     return F.cross_entropy(logits.float(), truth)
+
+
+def generation_loss(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Cross-entropy, smoothed by 0.1, of the words of expressions.
+
+    ``logits`` (S, L - 1, words) of what follows each of the first L - 1 ids of ``tokens`` (S, L).
+    Padding and words outside the vocabulary are not learned.
+    """
+    following = tokens[:, 1:]
+    following = following.where((following != PAD) & (following != UNKNOWN), -100)
+    return F.cross_entropy(
+        logits.float().flatten(0, 1), following.flatten(), label_smoothing=LABEL_SMOOTHING
+    )
 
 
 def minimap_truth(union: Tensor, side: int) -> Tensor:

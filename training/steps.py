@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from grex_ros.model.generation import PAD, Vocabulary
 from grex_ros.model.region_decoder import RegionState
 from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import Tokenizer
@@ -15,6 +17,7 @@ from training.criterion import (
     LossWeights,
     PictureTruth,
     alignment_loss,
+    generation_loss,
     instance_losses,
     language_losses,
     official_losses,
@@ -22,6 +25,7 @@ from training.criterion import (
     weighted_sum,
 )
 from training.dataset.samples import Sample
+from training.generation import bare, training_sets
 
 
 @dataclass
@@ -33,11 +37,14 @@ class EncodedPictures:
 
 
 class TrainingStep(nn.Module):
-    """The model with its loss, so that one forward call does a whole training step."""
+    """The model with its loss, so that one forward call does a whole training step.
 
-    def __init__(self, model: ReLA, loss: LossWeights) -> None:
+    With ``only_generation`` all but the generation head is left alone.
+    """
+
+    def __init__(self, model: ReLA, loss: LossWeights, only_generation: bool = False) -> None:
         super().__init__()
-        self.model, self.loss = model, loss
+        self.model, self.loss, self.only_generation = model, loss, only_generation
 
     def forward(
         self,
@@ -47,10 +54,14 @@ class TrainingStep(nn.Module):
         truth: list[PictureTruth],
         phrases: list[str],
         phrase_words: tuple[Tensor, Tensor],
+        sentences: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """``pictures`` (B, 3, H, W) normalised, or what a frozen image part made of them;
         ``words`` (B*E, L, C) in the order of ``truth``; ``phrases`` are all names in ``truth``,
-        ``phrase_words`` their features and mask."""
+        ``phrase_words`` their features and mask; ``sentences`` (B*E, T) see
+        :func:`target_sentences`."""
+        if self.only_generation:
+            return self._generation_alone(pictures, truth, sentences)
         if isinstance(pictures, EncodedPictures):
             state, matches = pictures.state, pictures.matches
             losses: dict[str, Tensor] = {}
@@ -71,7 +82,55 @@ class TrainingStep(nn.Module):
             losses["alignment"] = alignment_loss(logits, names, phrases)
         if state.proposals is not None:
             losses |= proposal_losses(state.proposals, truth)
+        if sentences is not None:
+            losses |= self._generation(state, truth, matches, sentences)
         return weighted_sum(losses, self.loss), {k: v.detach() for k, v in losses.items()}
+
+    def _generation(
+        self,
+        state: RegionState,
+        truth: list[PictureTruth],
+        matches: list[tuple[Tensor, Tensor]],
+        sentences: Tensor,
+    ) -> dict[str, Tensor]:
+        head = self.model.generation
+        wanted = sentences[:, 0] != PAD
+        if head is None or not wanted.any():
+            return {}
+        sets = training_sets(state, truth, matches, wanted)
+        tokens = sentences[wanted]
+        memory, blocked = head.encode(state, sets)
+        return {"generation": generation_loss(head(memory, blocked, tokens[:, :-1]), tokens)}
+
+    def _generation_alone(
+        self,
+        pictures: Tensor | EncodedPictures,
+        truth: list[PictureTruth],
+        sentences: Tensor | None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.model.generation is None or sentences is None:
+            raise ValueError(f"preset {self.model.cfg.name} has no generation head to train")
+        if isinstance(pictures, EncodedPictures):
+            state, matches = pictures.state, pictures.matches
+        else:
+            with torch.no_grad():
+                state = self.model.encode_image(pictures)
+                _, matches = instance_losses(state, truth)
+        losses = self._generation(state, truth, matches, sentences)
+        if not losses:  # no expression of this batch has a target
+            losses = {"generation": 0 * self.model.generation.word_bias.sum()}
+        return weighted_sum(losses, self.loss), {k: v.detach() for k, v in losses.items()}
+
+
+def target_sentences(vocabulary: Vocabulary, samples: list[Sample], most: int) -> Tensor:
+    """Word ids (B*E, T) of all expressions, begun and ended, without verbs and courtesies; those
+    without a target, and those of ``most`` words or more, are rows of padding."""
+    said = [
+        bare(text) if meant.any() else ""
+        for sample in samples
+        for text, meant in zip(sample.texts, sample.truth.meant, strict=True)
+    ]
+    return vocabulary.encode(said, most)
 
 
 class OfficialStep(nn.Module):
@@ -105,10 +164,11 @@ class WordCache:
     def __call__(self, texts: list[str], device: torch.device) -> tuple[Tensor, Tensor]:
         """Features (B, L, C) float32 and mask (B, L)."""
         new = sorted(set(texts) - self._features.keys())
-        if new:
-            tokens, mask = (t.to(device) for t in self.tokenizer(new))
+        # On a CPU alone: among others the last digit would hang on them.
+        for group in [[text] for text in new] if device.type == "cpu" else [new] if new else []:
+            tokens, mask = (t.to(device) for t in self.tokenizer(group))
             features = self.model.encode_text(tokens, mask).half().cpu()
-            for text, feature, length in zip(new, features, mask.sum(1).tolist(), strict=True):
+            for text, feature, length in zip(group, features, mask.sum(1).tolist(), strict=True):
                 self._features[text] = feature[:length].clone()
         words = nn.utils.rnn.pad_sequence([self._features[t] for t in texts], True)
         lengths = torch.tensor([len(self._features[t]) for t in texts])
@@ -122,24 +182,43 @@ class RegionCache:
 
     def __init__(self, model: ReLA) -> None:
         self.model = model
-        self._kept: dict[int, tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]] = {}
+        self._kept: dict[int, tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]] = {}
 
     @torch.no_grad()
     def __call__(self, samples: list[Sample], device: torch.device) -> EncodedPictures:
-        """The samples' pictures in their order; all must have one size."""
-        new = [s for s in samples if s.index not in self._kept]
-        if new:
-            images = self.model.normalise([s.pixels.to(device) for s in new])
-            state = self.model.encode_image(images.contiguous(memory_format=torch.channels_last))
-            _, matches = instance_losses(state, [s.truth.to(device) for s in new])
-            parts = (state.regions.unbind(1), state.region_position.unbind(1), state.mask_features)
-            for i, (sample, matched) in enumerate(zip(new, matches, strict=True)):
-                regions, position, features = (p[i].half().cpu() for p in parts)
-                self._kept[sample.index] = (regions, position, features, matched)
+        """The samples' pictures in their order. Features of pictures of several sizes go on as
+        they end at the edge: so must the truth (:func:`pad_alike` with "replicate")."""
+        for sample in samples:
+            if sample.index not in self._kept:
+                self._kept[sample.index] = self._encode(sample, device)
         kept = [self._kept[s.index] for s in samples]
-        regions, position, features = (
-            torch.stack([k[part] for k in kept], dim).float().to(device)  # type: ignore[misc]
-            for part, dim in ((0, 1), (1, 1), (2, 0))
+        height, width = (max(parts[2].shape[k] for parts, _ in kept) for k in (1, 2))
+        features, boxes = [], []
+        for (_, _, feature, box), _ in kept:
+            h, w = feature.shape[1:]
+            features.append(F.pad(feature.float(), (0, width - w, 0, height - h), "replicate"))
+            boxes.append(box.float() * torch.tensor([w / width, h / height] * 2))
+        regions, position = (
+            torch.stack([parts[k] for parts, _ in kept], 1).float().to(device) for k in (0, 1)
         )
-        state = RegionState([], [], [], features, regions, position, features)
-        return EncodedPictures(state, [k[3] for k in kept])
+        maps = torch.stack(features).to(device)
+        found = torch.stack(boxes).to(device)
+        state = RegionState([], [], [], maps, regions, position, maps, boxes=found)
+        matches = [(regions.to(device), objects.to(device)) for _, (regions, objects) in kept]
+        return EncodedPictures(state, matches)
+
+    def _encode(
+        self, sample: Sample, device: torch.device
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
+        """Alone: among others the last digit would hang on them, and on when a run was resumed."""
+        images = self.model.normalise([sample.pixels.to(device)])
+        state = self.model.encode_image(images.contiguous(memory_format=torch.channels_last))
+        _, [(regions, objects)] = instance_losses(state, [sample.truth.to(device)])
+        assert state.boxes is not None
+        parts = (
+            state.regions[:, 0],
+            state.region_position[:, 0],
+            state.mask_features[0],
+            state.boxes[0],
+        )
+        return tuple(part.half().cpu() for part in parts), (regions.cpu(), objects.cpu())

@@ -63,6 +63,9 @@ class RelaConfig:
     instance_heads: bool = False  # target score, box and own mask of every region
     count_classes: int = 0  # 0, 1, ... count_classes - 1 or more
     relevance_no_target: bool = False  # no-target from relevance-weighted regions and the sentence
+    generation_layers: int = 0  # of the decoder that says what a set of regions is; 0 = none
+    generation_words: tuple[str, ...] = ()  # that it can say; training takes them from the dataset
+    generation_tokens: int = 24  # the longest expression, its end included
 
     def __post_init__(self) -> None:
         side = round(self.regions**0.5)
@@ -76,7 +79,12 @@ class RelaConfig:
             raise ValueError("image_layers needs a backbone that takes no language")
         if self.image_layers >= self.decoder_layers:
             raise ValueError("at least one decoder layer must see the words")
-        for name in ("region_proposals", "region_appearance", "phrase_alignment"):
+        for name in (
+            "region_proposals",
+            "region_appearance",
+            "phrase_alignment",
+            "generation_layers",
+        ):
             if getattr(self, name) and not (self.instance_heads and self.image_layers):
                 raise ValueError(f"{name} needs instance_heads and image_layers")
 
@@ -159,5 +167,6 @@ PRESETS: dict[str, RelaConfig] = {
         instance_heads=True,
         count_classes=6,
         relevance_no_target=True,
+        generation_layers=2,
     ),
 }

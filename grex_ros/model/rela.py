@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .backbone import EfficientNetLite0, LanguageSwin
 from .config import RelaConfig
+from .generation import ExpressionDecoder
 from .pixel_decoder import build_pixel_decoder
 from .region_decoder import RegionDecoder, RegionState, RelaOutput
 from .resnet import ResNet50
@@ -33,6 +34,7 @@ class ReLA(nn.Module):
             self.backbone = ResNet50() if cfg.backbone == "resnet50" else EfficientNetLite0()
         self.pixel_decoder = build_pixel_decoder(cfg, self.backbone.channels)
         self.region_decoder = RegionDecoder(cfg)
+        self.generation = ExpressionDecoder(cfg) if cfg.generation_layers else None
         for name in ("pixel_mean", "pixel_std"):
             value = torch.tensor(getattr(cfg, name)).view(3, 1, 1)
             self.register_buffer(name, value, persistent=False)

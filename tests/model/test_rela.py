@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from grex_ros.model.config import PRESETS, RelaConfig
+from grex_ros.model.generation import ChosenSets
 from grex_ros.model.region_decoder import RegionState, RelaOutput
 from grex_ros.model.rela import ReLA
 
@@ -95,6 +96,18 @@ def test_every_parameter_gets_a_gradient(preset: str) -> None:
     if model.region_decoder.alignment is not None:
         found = state.regions[:, 0]
         outputs.append(model.region_decoder.alignment(found, torch.randn(2, 7, 32), mask))
+    if model.generation is not None:
+        everything = torch.ones(2, cfg.regions, dtype=torch.bool)
+        sets = ChosenSets(
+            torch.tensor([0, 1]),
+            everything.triu(),
+            ~everything,
+            torch.randn(2, 1, cfg.mask_dim),
+            torch.rand(2, 1, 4),
+            everything[:, :1],
+        )
+        said = torch.arange(cfg.generation_tokens).expand(2, -1) % 3
+        outputs.append(model.generation(*model.generation.encode(state, sets), said))
     outputs += [*out.layer_targets, *(x for layer in state.layers for x in layer)]
     sum((x * torch.randn_like(x)).sum() for x in outputs if x is not None).backward()
     without = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
