@@ -8,16 +8,18 @@ red), or names something that is not there at all.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from grex_ros.scenes import vocabulary
-from grex_ros.scenes.falsify import CLAUSES, SOURCES, absent, falsify
+from grex_ros.scenes.falsify import CLAUSES, SOURCES, absent, borrowed, falsify
 from grex_ros.scenes.objects import COLORS, KINDS
-from grex_ros.scenes.programs import Program, evaluate, is_clear
+from grex_ros.scenes.programs import Program
 from grex_ros.scenes.sampling import ALL, TRIES, ProgramSampler
+from grex_ros.scenes.sentences import dress
+from grex_ros.scenes.sight import TABLE, Sight
 from grex_ros.scenes.wording import Wording
 
 if TYPE_CHECKING:
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 ONE = 0.47  # of the expressions that have targets
 EASY = 0.28  # of the expressions without one: the kind is not there at all
 ABSURD = 0.36  # of the easy ones: nothing that belongs on a table
+
+_POOL = 120  # programs drawn to find several for the same objects
+_PLACES = ("left", "right", "front", "back", "top", "bottom")
+_NO_MEANING = ("the", "a", "an", "all", "of", "every", "each", "any", "that", "is", "are", "which")
 
 # How often a category is asked for first; relations and sizes often fail for want of a clear case.
 _ONE = {"kind": 8, "color": 20, "size": 12, "position": 30, "relation": 26, "except": 4}
@@ -55,40 +61,89 @@ class Expression:
     falsified: str = ""
 
 
+class Speaker(Protocol):
+    """Puts programs into words; None where it has none for such a program."""
+
+    def say(self, program: Program, number: int) -> str | None:
+        """A phrase for a program that means ``number`` objects, or would if all were true."""
+
+
+def table_words(rng: np.random.Generator, sizes: Callable[[Program], int]) -> Speaker:
+    """The words that we train with."""
+    return Wording(rng, sizes)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is looked at, and how one speaks of it.
+
+    ``known``: kinds that may be named although they are not in view; ``absurd``: nouns of things
+    that nobody expects there; ``complete``: nothing but the view's objects is there; ``hands``:
+    they can be picked up; ``one``: the share, among expressions with targets, of a single target.
+    """
+
+    sight: Sight = TABLE
+    known: Sequence[str] = KINDS
+    absurd: Sequence[str] = vocabulary.ABSENT_NOUNS
+    complete: bool = True
+    hands: bool = True
+    one: float = ONE
+    speaker: Callable[[np.random.Generator, Callable[[Program], int]], Speaker] = table_words
+
+
+TABLETOP = Setting()
+
+
 def compose(
     view: Sequence[ViewObject],
     rng: np.random.Generator,
     count: int,
     no_target: float = 0.25,
-    known: Sequence[str] = KINDS,
+    known: Sequence[str] | None = None,
+    *,
+    sentences: float = 0.0,
+    references: int = 1,
+    setting: Setting = TABLETOP,
 ) -> list[Expression]:
     """At most ``count`` different expressions; fewer where the view has no more to say.
 
     ``no_target`` is the expected share of expressions that mean nothing in view. ``known`` are the
-    kinds that may be named although they are not in view.
+    kinds that may be named although they are not in view. ``sentences`` is the share of
+    expressions inside a whole sentence ("please hand me ..."). Each set of targets is said in
+    ``references`` ways, where that many can be had and ``count`` allows it.
     """
-    composer = _Composer(view, rng, known)
+    composer = Composer(view, rng, known, setting)
     found: dict[str, Expression] = {}
+    # A set of targets brings several expressions, nothing brings one.
+    no_target = references * no_target / (references * no_target + 1 - no_target)
     for _ in range(2 * count):
-        if len(found) == count:
+        if len(found) >= count:
             break
         if rng.random() < no_target:
             expression = composer.nothing()
         else:
-            expression = composer.something(one=rng.random() < ONE)
-        if expression is not None:
-            found.setdefault(expression.text, expression)
-    return list(found.values())
+            expression = composer.something(one=rng.random() < setting.one)
+        if expression is not None and expression.text not in found:
+            for other in composer.references(expression, min(references, count - len(found))):
+                found.setdefault(other.text, other)
+    return [composer.in_sentence(expression, sentences) for expression in found.values()]
 
 
-class _Composer:
+class Composer:
     """Expressions over one view."""
 
     def __init__(
-        self, view: Sequence[ViewObject], rng: np.random.Generator, known: Sequence[str] = KINDS
+        self,
+        view: Sequence[ViewObject],
+        rng: np.random.Generator,
+        known: Sequence[str] | None = None,
+        setting: Setting = TABLETOP,
     ):
-        self._sampler = ProgramSampler(view, rng, known)
-        self._wording = Wording(rng, self._sampler.size)
+        known = setting.known if known is None else known
+        self._setting = setting
+        self._sampler = ProgramSampler(view, rng, known, setting.sight, setting.complete)
+        self._speaker = setting.speaker(rng, self._sampler.size)
+        self._pool: dict[tuple[int, ...], list[tuple[Program, str]]] | None = None
 
     def something(self, one: bool) -> Expression | None:
         """An expression for one object, or for several; for any number where that cannot be had."""
@@ -102,9 +157,50 @@ class _Composer:
         drawn = self._sampler.draw(categories, wanted)
         if drawn is None:
             return None
-        program, category = drawn
-        text = self._wording.say(program, self._sampler.size(program))
-        return Expression(text, program, self._targets(program), category)
+        return self._said(*drawn)
+
+    def _said(self, program: Program, category: str) -> Expression | None:
+        text = self._speaker.say(program, self._sampler.size(program))
+        return Expression(text, program, self.targets(program), category) if text else None
+
+    def references(self, expression: Expression, number: int) -> list[Expression]:
+        """The expression and others for the same targets, ``number`` together if there are so many.
+
+        Rather other programs than other words; the same words after "the" or "all" do not count.
+        """
+        found = {_core(expression.text): expression}
+        if not expression.targets or number < 2:
+            return [expression]
+        if self._pool is None:
+            self._pool = self._draw_pool()
+        programs = [(expression.program, expression.category)]
+        programs += [p for p in self._pool.get(expression.targets, []) if p not in programs]
+        for attempt in range(6 * number):
+            if len(found) >= number:
+                break
+            other = self._said(*programs[(attempt + 1) % len(programs)])
+            if other:
+                found.setdefault(_core(other.text), other)
+        return list(found.values())
+
+    def _draw_pool(self) -> dict[tuple[int, ...], list[tuple[Program, str]]]:
+        """Clear programs by what they mean."""
+        pool: dict[tuple[int, ...], list[tuple[Program, str]]] = {}
+        for attempt in range(_POOL):
+            drawn = self._sampler.draw(_ONE if attempt % 2 else _MANY, lambda size: size > 0)
+            if drawn:
+                same = pool.setdefault(self.targets(drawn[0]), [])
+                if drawn not in same:
+                    same.append(drawn)
+        return pool
+
+    def in_sentence(self, expression: Expression, share: float) -> Expression:
+        """The expression, with that probability inside a whole sentence."""
+        if not share or not self._sampler.chance(share):
+            return expression
+        number = len(expression.targets)
+        words = dress(expression.text, number, self._sampler.rng, self._setting.hands)
+        return replace(expression, text=words)
 
     def all_of_kind_and_color(self) -> Expression | None:
         """ "all red cups"; all of a kind where no two objects share kind and colour."""
@@ -112,12 +208,12 @@ class _Composer:
         kinds: list[Program] = [["kind", ALL, kind] for kind in sampler.kinds]
         both: list[Program] = [["color", kind, color] for kind in kinds for color in sampler.colors]
         for programs, least in ((both, 2), (kinds, 2), (both, 1)):
-            clear = [program for program in programs if is_clear(program, sampler.view)]
+            clear = [program for program in programs if sampler.is_clear(program)]
             enough = [program for program in clear if sampler.size(program) >= least]
             if enough:
                 program = sampler.pick(enough)
-                text = self._wording.say_all(program)
-                return Expression(text, program, self._targets(program), program[0])
+                text = Wording(sampler.rng, sampler.size).say_all(program)
+                return Expression(text, program, self.targets(program), program[0])
         return None
 
     def nothing(self) -> Expression | None:
@@ -126,9 +222,9 @@ class _Composer:
             return self.absurd() if self._sampler.chance(ABSURD) else self.absent()
         return self.deceptive() or self.absent()
 
-    def absurd(self) -> Expression:
+    def absurd(self) -> Expression | None:
         """Something that nobody expects on a table."""
-        return self._easy(["kind", ALL, self._sampler.pick(vocabulary.ABSENT_NOUNS)])
+        return self._easy(["kind", ALL, self._sampler.pick(self._setting.absurd)])
 
     def absent(self) -> Expression | None:
         """A kind, or a group of kinds, that is often on the table but not on this one."""
@@ -146,11 +242,18 @@ class _Composer:
                 drawn = self._sampler.draw(sources or SOURCES[clause], lambda size: size > 0)
                 false = falsify(drawn[0], clause, self._sampler) if drawn else None
                 if drawn and false:
-                    text = self._wording.say(false, self._sampler.size(drawn[0]))
-                    return Expression(text, false, (), clause, "deceptive")
+                    text = self._speaker.say(false, self._sampler.size(drawn[0]))
+                    if text:
+                        return Expression(text, false, (), clause, "deceptive")
         return None
 
-    def _easy(self, program: Program) -> Expression:
+    def borrow(self, other: Expression) -> Expression | None:
+        """An expression of another picture, if it is surely about nothing in this one."""
+        if not other.targets or not borrowed(other.program, self._sampler):
+            return None
+        return replace(other, targets=(), category="borrowed", falsified="deceptive")
+
+    def _easy(self, program: Program) -> Expression | None:
         sampler = self._sampler
         if sampler.chance(0.35):
             program = ["color", program, sampler.pick(tuple(COLORS))]
@@ -160,11 +263,19 @@ class _Composer:
             program = ["side", program, sampler.pick(("left", "right"))]
         elif draw < 0.25:
             number = 1
-            program = ["extreme", program, sampler.pick(("left", "right", "front", "back"))]
-        return Expression(self._wording.say(program, number), program, (), "absent", "easy")
+            places = [place for place in self._setting.sight.extremes if place in _PLACES]
+            program = ["extreme", program, sampler.pick(places)]
+        text = self._speaker.say(program, number)
+        return Expression(text, program, (), "absent", "easy") if text else None
 
-    def _targets(self, program: Program) -> tuple[int, ...]:
-        return tuple(sorted(evaluate(program, self._sampler.view)))
+    def targets(self, program: Program) -> tuple[int, ...]:
+        """What a program means, in rising order."""
+        return tuple(sorted(self._sampler.means(program)))
+
+
+def _core(text: str) -> str:
+    """The words that carry the meaning."""
+    return " ".join(word for word in text.split() if word not in _NO_MEANING)
 
 
 def demo_commands(
@@ -176,7 +287,7 @@ def demo_commands(
     absurd, and something with one word false; in that order. Where the view has no clear case of
     one, another expression with targets takes its place.
     """
-    composer = _Composer(view, rng, known)
+    composer = Composer(view, rng, known)
     many: Callable[[int], bool] = lambda size: size > 1  # noqa: E731
     single: Callable[[int], bool] = lambda size: size == 1  # noqa: E731
     wishes: list[Callable[[], Expression | None]] = [

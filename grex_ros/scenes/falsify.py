@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from grex_ros.scenes import vocabulary
 from grex_ros.scenes.objects import COLORS
-from grex_ros.scenes.programs import Program, evaluate, is_clear
+from grex_ros.scenes.programs import Program
 from grex_ros.scenes.sampling import ALL, ProgramSampler, words_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ SOURCES: dict[str, dict[str, float]] = {
     "count": {"count": 1},
 }
 _EDITS_TRIED = 6
-_OPPOSITE = {"left": "right", "right": "left", "front": "behind", "behind": "front"}
+_OPPOSITE = {
+    "left": "right", "right": "left", "front": "behind", "behind": "front", "above": "below",
+    "below": "above", "top": "bottom", "bottom": "top",
+}  # fmt: skip
 
 
 def falsify(true: Program, clause: str, sampler: ProgramSampler) -> Program | None:
@@ -46,19 +49,35 @@ def _is_good(false: Program, clause: str, sampler: ProgramSampler) -> bool:
         return False  # there is such a thing, only not so many
     if clause == "kind" and not _says_more_than_kind(false, sampler):
         return False
-    return not _names_reference_again(false) and surely_nothing(false, sampler.view)
+    return not _names_reference_again(false) and surely_nothing(false, sampler)
 
 
-def surely_nothing(program: Program, view: Sequence[ViewObject]) -> bool:
+def borrowed(program: Program, sampler: ProgramSampler) -> bool:
+    """Whether an expression that is true elsewhere means nothing here, but speaks of what is here.
+
+    That makes it deceptive: with kids in view "the kid in blue" is, "the dog in blue" is not.
+    """
+    words = set(words_of(program)) - {"all"}
+    kinds = {word for word in words if word in vocabulary.NOUNS}
+    wrong_count = "count" in words
+    return (
+        bool(kinds)
+        and kinds <= set(sampler.kinds)
+        and not wrong_count
+        and (not _names_reference_again(program) and surely_nothing(program, sampler))
+    )
+
+
+def surely_nothing(program: Program, sampler: ProgramSampler) -> bool:
     """Nothing in view fits, and nothing would if a kind or a colour were taken for its like."""
-    if evaluate(program, view) or not is_clear(program, view):
+    if sampler.means(program) or not sampler.is_clear(program):
         return False
-    return not any(evaluate(other, view) for other in _lookalikes(program, view))
+    return not any(sampler.means(other) for other in _lookalikes(program, sampler.view))
 
 
 def absent(sampler: ProgramSampler) -> list[Program]:
     """The known kinds, and groups of such, that are surely not in view."""
-    present, view = sampler.kinds, sampler.view
+    present = sampler.kinds
     groups = {
         group: kinds for group, kinds in vocabulary.GROUPS.items() if kinds & set(sampler.known)
     }
@@ -69,7 +88,7 @@ def absent(sampler: ProgramSampler) -> list[Program]:
         program
         for program, meant in zip(programs, kinds, strict=True)
         if not any(vocabulary.alike(kind, there) for kind in meant for there in present)
-        and is_clear(program, view)
+        and sampler.is_clear(program)
     ]
 
 
@@ -138,4 +157,6 @@ def _names_reference_again(program: Program) -> bool:
     """ "the black bottle left of the bottle": who says that, sees two of them."""
     if program[0] == "relation" and program[3][0] == "kind":
         return program[3][2] in words_of(program[1])
+    if program[0] == "relation" and program[1] == program[3]:
+        return True
     return any(_names_reference_again(part) for part in program if isinstance(part, list))

@@ -10,6 +10,7 @@ import numpy as np
 from grex_ros.scenes import vocabulary
 from grex_ros.scenes.objects import COLORS, KINDS
 from grex_ros.scenes.programs import Program, evaluate, is_clear
+from grex_ros.scenes.sight import TABLE, Sight
 
 if TYPE_CHECKING:
     from grex_ros.scenes.scene import ViewObject
@@ -24,15 +25,23 @@ class ProgramSampler:
     """Programs over one view. Everything random comes from ``rng``.
 
     ``known`` are the kinds that might lie on such a table; ``kinds`` and ``colors`` are those in
-    view, sorted.
+    view, sorted. Unless the view is ``complete``, there may be more than it holds, and nothing is
+    said of "everything" or "the red thing".
     """
 
     def __init__(
-        self, view: Sequence[ViewObject], rng: np.random.Generator, known: Sequence[str] = KINDS
+        self,
+        view: Sequence[ViewObject],
+        rng: np.random.Generator,
+        known: Sequence[str] = KINDS,
+        sight: Sight = TABLE,
+        complete: bool = True,
     ):
         self.view = list(view)
         self.rng = rng
         self.known = tuple(known)
+        self._sight = sight
+        self._complete = complete
         self.kinds = sorted({seen.kind for seen in self.view})
         self.colors = sorted({seen.color for seen in self.view} - {""})
 
@@ -50,13 +59,21 @@ class ProgramSampler:
                 program = _DRAWS[category](self)
                 if program is None or not wanted(self.size(program)):
                     continue
-                if is_clear(program, self.view):
+                if self.is_clear(program):
                     return program, category
         return None
 
     def size(self, program: Program) -> int:
         """How many objects a program means."""
-        return len(evaluate(program, self.view))
+        return len(self.means(program))
+
+    def means(self, program: Program) -> frozenset[int]:
+        """The objects of the view that a program means."""
+        return evaluate(program, self.view, self._sight)
+
+    def is_clear(self, program: Program) -> bool:
+        """Whether that is beyond doubt."""
+        return is_clear(program, self.view, self._sight)
 
     def shuffled(self, weights: Mapping[str, float]) -> Iterator[str]:
         """The names in random order, the heavy ones rather early."""
@@ -74,14 +91,28 @@ class ProgramSampler:
         return bool(self.rng.random() < probability)
 
     def _kind(self) -> Program:
+        if not self._complete and self.chance(0.6):
+            return ["kind", ALL, self.pick(self.kinds)]  # else nine times out of ten a person
         return ["kind", ALL, self.pick(self.view).kind]
 
     def _color(self) -> Program | None:
         seen = self.pick(self.view)
         if not seen.color:
             return None
-        inner = ["kind", ALL, seen.kind] if self.chance(0.75) else ALL
+        inner = ["kind", ALL, seen.kind] if self.chance(0.72) or not self._complete else ALL
         return ["color", inner, seen.color]
+
+    def _color_or_shared(self) -> Program | None:
+        return self._shared_color() if self.chance(0.15) else self._color()
+
+    def _shared_color(self) -> Program | None:
+        """ "the red cup and bowl" """
+        color = self.pick(self.view).color
+        kinds = sorted({seen.kind for seen in self.view if seen.color == color})
+        if not color or len(kinds) < 2:
+            return None
+        first, second = self.rng.choice(kinds, 2, replace=False)
+        return ["color", ["or", ["kind", ALL, str(first)], ["kind", ALL, str(second)]], color]
 
     def _group(self) -> Program | None:
         groups = [
@@ -116,29 +147,39 @@ class ProgramSampler:
         return (self._color() if draw < 0.6 else None) or self._kind()
 
     def _plain_or_all(self) -> Program:
-        return ALL if self.chance(0.15) else self._plain()
+        return ALL if self._complete and self.chance(0.15) else self._plain()
 
     def _count(self) -> Program | None:
         inner = self._plain() if self.chance(0.85) else self._side()
-        number = len(evaluate(inner, self.view))
+        number = self.size(inner)
         return ["count", inner, number] if 2 <= number < len(vocabulary.NUMBERS) else None
 
     def _side(self) -> Program:
-        return ["side", self._plain_or_all(), self.pick(("left", "right"))]
+        return ["side", self._plain_or_all(), self._a_side()]
+
+    def _a_side(self) -> str:
+        sides = tuple(self._sight.sides)
+        return self.pick((*sides, "left", "right"))
 
     def _position(self) -> Program:
         draw = self.rng.random()
         inner = self._plain_or_all()
         if draw < 0.35:
-            return ["side", inner, self.pick(("left", "right"))]
+            return ["side", inner, self._a_side()]
         if draw < 0.55:
             return ["nth", inner, self.pick(("left", "right")), self.pick((1, 2, 2, 2, 3, 3, 4))]
-        which = ("left", "right", "left", "right", "front", "back", "middle")
+        places = self._places()
+        which = ("left", "right", *places, "middle")
         return ["extreme", inner, self.pick(which)]
 
+    def _places(self) -> list[str]:
+        return [name for name in self._sight.extremes if name not in ("largest", "smallest")]
+
     def _relation(self) -> Program | None:
-        how = self.pick(("left", "right", "front", "behind", "beside", "nearest"))
-        anchor = self._plain() if self.chance(0.85) else self._position()
+        how = self.pick((*self._sight.relations, "nearest"))
+        anchor = self._plain() if self.chance(0.78) else self._position()
+        if self.chance(0.06):  # "the cup left of the bowl behind the box"
+            anchor = ["relation", self._plain(), self.pick(tuple(self._sight.relations)), anchor]
         if how in ("nearest", "beside") and "camera" in words_of(anchor):
             return None  # "closest to the camera" is said of the one that sees the table
         return ["relation", self._plain_or_all(), how, anchor]
@@ -146,8 +187,9 @@ class ProgramSampler:
     def _and(self) -> Program | None:
         members = [self._plain() for _ in range(2 if self.chance(0.85) else 3)]
         if self.chance(0.15):
-            members[0] = ["extreme", self._kind(), self.pick(("left", "right", "front"))]
-        sets = [evaluate(member, self.view) for member in members]
+            places = self._places()
+            members[0] = ["extreme", self._kind(), self.pick(places)]
+        sets = [self.means(member) for member in members]
         # Said together only if each part means something, and none of it was said before.
         if not all(sets) or len(frozenset().union(*sets)) < sum(map(len, sets)):
             return None
@@ -158,7 +200,7 @@ class ProgramSampler:
 
     def _except(self) -> Program | None:
         draw = self.rng.random()
-        if draw < 0.45:
+        if draw < 0.45 and self._complete:
             whole: Program = ALL
             part = self._plain()
             if self.chance(0.2):
@@ -166,7 +208,7 @@ class ProgramSampler:
         else:
             whole = self._kind() if draw < 0.85 else (self._group() or self._kind())
             part = self.pick((self._part_by_color, self._part_by_place))(whole)
-        inside, everything = evaluate(part, self.view), evaluate(whole, self.view)
+        inside, everything = self.means(part), self.means(whole)
         if not inside or not inside < everything:
             return None
         if whole != ALL and len(everything) - len(inside) == 1 and part[0] == "extreme":
@@ -180,8 +222,9 @@ class ProgramSampler:
 
     def _part_by_place(self, whole: Program) -> Program:
         if self.chance(0.4):
-            return ["side", whole, self.pick(("left", "right"))]
-        return ["extreme", whole, self.pick(("left", "right", "front", "back"))]
+            return ["side", whole, self._a_side()]
+        places = self._places()
+        return ["extreme", whole, self.pick(places)]
 
 
 def words_of(program: Program) -> Iterator[str]:
@@ -196,7 +239,7 @@ def words_of(program: Program) -> Iterator[str]:
 _DRAWS: dict[str, Callable[[ProgramSampler], Program | None]] = {
     "all": lambda sampler: ALL,
     "kind": ProgramSampler._kind_or_group,
-    "color": ProgramSampler._color,
+    "color": ProgramSampler._color_or_shared,
     "size": ProgramSampler._size_or_rank,
     "count": ProgramSampler._count,
     "position": ProgramSampler._position,

@@ -2,122 +2,8 @@
 
 from __future__ import annotations
 
-# Kind -> its names as (singular, plural); the first is the usual one. Only names that are true of
-# every object of the kind and of no other kind.
-NOUNS: dict[str, tuple[tuple[str, str], ...]] = {
-    "apple": (("apple", "apples"),),
-    "ball": (("ball", "balls"),),
-    "banana": (("banana", "bananas"),),
-    "block": (
-        ("block", "blocks"),
-        ("cube", "cubes"),
-    ),
-    "book": (("book", "books"),),
-    "bottle": (("bottle", "bottles"),),
-    "bowl": (("bowl", "bowls"),),
-    "box": (
-        ("box", "boxes"),
-        ("package", "packages"),
-    ),
-    "camera": (("camera", "cameras"),),
-    "can": (
-        ("can", "cans"),
-        ("tin", "tins"),
-        ("tin can", "tin cans"),
-    ),
-    "cap": (
-        ("cap", "caps"),
-        ("baseball cap", "baseball caps"),
-    ),
-    "carrot": (("carrot", "carrots"),),
-    "carton": (
-        ("carton", "cartons"),
-        ("milk carton", "milk cartons"),
-    ),
-    "comb": (("comb", "combs"),),
-    "cup": (("cup", "cups"),),
-    "cutting board": (
-        ("cutting board", "cutting boards"),
-        ("chopping board", "chopping boards"),
-    ),
-    "drill": (
-        ("drill", "drills"),
-        ("power drill", "power drills"),
-    ),
-    "flashlight": (
-        ("flashlight", "flashlights"),
-        ("torch", "torches"),
-    ),
-    "fork": (("fork", "forks"),),
-    "game controller": (
-        ("game controller", "game controllers"),
-        ("gamepad", "gamepads"),
-    ),
-    "glass": (
-        ("glass", "glasses"),
-        ("drinking glass", "drinking glasses"),
-    ),
-    "glove": (("glove", "gloves"),),
-    "hammer": (("hammer", "hammers"),),
-    "hat": (("hat", "hats"),),
-    "jar": (("jar", "jars"),),
-    "knife": (("knife", "knives"),),
-    "lamp": (
-        ("lamp", "lamps"),
-        ("desk lamp", "desk lamps"),
-    ),
-    "lemon": (("lemon", "lemons"),),
-    "loaf": (
-        ("loaf of bread", "loaves of bread"),
-        ("loaf", "loaves"),
-    ),
-    "mug": (("mug", "mugs"),),
-    "orange": (("orange", "oranges"),),
-    "paddle": (
-        ("paddle", "paddles"),
-        ("ping pong paddle", "ping pong paddles"),
-        ("table tennis bat", "table tennis bats"),
-    ),
-    "pan": (
-        ("pan", "pans"),
-        ("frying pan", "frying pans"),
-    ),
-    "pear": (("pear", "pears"),),
-    "pen": (("pen", "pens"),),
-    "pitcher": (
-        ("pitcher", "pitchers"),
-        ("jug", "jugs"),
-    ),
-    "plate": (("plate", "plates"),),
-    "salt shaker": (
-        ("salt shaker", "salt shakers"),
-        ("shaker", "shakers"),
-    ),
-    "scale": (
-        ("scale", "scales"),
-        ("kitchen scale", "kitchen scales"),
-    ),
-    "scissors": (("pair of scissors", "pairs of scissors"),),
-    "screwdriver": (("screwdriver", "screwdrivers"),),
-    "spoon": (("spoon", "spoons"),),
-    "stapler": (("stapler", "staplers"),),
-    "tape": (
-        ("roll of tape", "rolls of tape"),
-        ("tape roll", "tape rolls"),
-    ),
-    "teapot": (("teapot", "teapots"),),
-    "telephone": (
-        ("telephone", "telephones"),
-        ("phone", "phones"),
-    ),
-    "toaster": (("toaster", "toasters"),),
-    "tray": (("tray", "trays"),),
-    "vase": (("vase", "vases"),),
-    "watch": (
-        ("watch", "watches"),
-        ("wristwatch", "wristwatches"),
-    ),
-}
+from grex_ros.scenes.nouns import NOUNS as NOUNS
+from grex_ros.scenes.nouns import plural as plural
 
 # Group -> its kinds.
 GROUPS: dict[str, frozenset[str]] = {
@@ -127,10 +13,16 @@ GROUPS: dict[str, frozenset[str]] = {
         {"bottle", "bowl", "box", "can", "carton", "cup", "glass", "jar", "mug", "pitcher"}
     ),
     "tool": frozenset({"drill", "hammer", "screwdriver"}),
+    "animal": frozenset(
+        {"bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"}
+    ),
+    "vehicle": frozenset({"car", "motorcycle", "bus", "train", "truck", "boat", "airplane"}),
 }
 
 # Kinds of which people do not agree whether they belong to the group.
 UNCLEAR_IN_GROUP: dict[str, frozenset[str]] = {
+    "animal": frozenset({"teddy bear", "person"}),
+    "vehicle": frozenset({"bicycle", "skateboard"}),
     "container": frozenset({"pan", "plate", "salt shaker", "teapot", "tray", "vase"}),
     "tool": frozenset(
         {
@@ -153,6 +45,8 @@ GROUP_NOUNS: dict[str, tuple[tuple[str, str, bool], ...]] = {
     ),
     "container": (("container", "containers", False),),
     "tool": (("tool", "tools", False),),
+    "animal": (("animal", "animals", False),),
+    "vehicle": (("vehicle", "vehicles", False),),
 }
 
 THING_NOUNS = (("object", "objects"), ("thing", "things"), ("item", "items"))
@@ -163,6 +57,12 @@ WIDER_KINDS: dict[str, frozenset[str]] = {
     "box": frozenset({"carton"}),
     "hat": frozenset({"cap"}),
     "plate": frozenset({"tray"}),
+    "car": frozenset({"truck"}),
+    "chair": frozenset({"couch"}),
+    "ball": frozenset({"orange"}),
+    "bed": frozenset({"couch"}),
+    "bicycle": frozenset({"motorcycle"}),
+    "vase": frozenset({"potted plant"}),
 }
 
 # Kinds too alike for the one to be surely absent while the other is there.
@@ -194,6 +94,41 @@ _ALIKE_KINDS = (
     {"hat", "cap"},
     {"screwdriver", "pen"},
     {"comb", "fork"},
+    # in photographs
+    {"car", "truck", "bus"},
+    {"bus", "train"},
+    {"bicycle", "motorcycle"},
+    {"chair", "couch", "bench", "bed"},
+    {"backpack", "handbag", "suitcase"},
+    {"cup", "wine glass", "bowl", "glass"},
+    {"bottle", "wine glass", "cup", "vase"},
+    {"potted plant", "vase"},
+    {"tv", "laptop", "microwave"},
+    {"oven", "microwave", "toaster", "refrigerator"},
+    {"cell phone", "remote", "mouse", "telephone"},
+    {"laptop", "keyboard"},
+    {"sports ball", "orange", "apple", "frisbee", "ball"},
+    {"cow", "sheep", "horse", "dog", "goat"},
+    {"cat", "dog", "bear", "teddy bear"},
+    {"zebra", "horse", "giraffe"},
+    {"bird", "kite", "airplane"},
+    {"kite", "umbrella"},
+    {"skis", "snowboard", "skateboard", "surfboard"},
+    {"surfboard", "boat"},
+    {"fork", "knife", "spoon", "scissors"},
+    {"sandwich", "hot dog", "pizza", "cake", "donut"},
+    {"banana", "apple", "orange", "carrot", "broccoli"},
+    {"baseball bat", "tennis racket"},
+    {"sink", "toilet", "bowl"},
+    {"fire hydrant", "parking meter"},
+    {"stop sign", "traffic light", "parking meter"},
+    {"dining table", "bench"},
+    {"clock", "parking meter"},
+    {"toothbrush", "hair drier", "remote"},
+    {"book", "laptop", "cell phone"},
+    {"dining table", "chair"},
+    {"person", "teddy bear"},
+    {"mouse", "rat"},
 )
 _ALIKE_COLORS = (
     {"red", "orange", "brown"},
@@ -205,6 +140,16 @@ _ALIKE_COLORS = (
     {"gray", "black"},
     {"white", "yellow"},
     {"black", "brown"},
+)
+
+
+# Of these, things that nobody overlooks in a photograph and no annotator would leave out.
+ABSURD_IN_PHOTOGRAPHS = tuple(
+    "camel, cannon, crocodile, dinosaur, dolphin, dragon, excavator, ghost, harmonica, "
+    "hippo, igloo, jellyfish, kangaroo, lobster, magician, microscope, octopus, panda, peacock, "
+    "penguin, pirate, pyramid, raccoon, rhino, rocket, saxophone, scarecrow, shark, snowman, "
+    "spaceship, submarine, telescope, tiger, trampoline, trumpet, turtle, typewriter, unicorn, "
+    "volcano, walrus, whale, windmill, witch, wolf".split(", ")
 )
 
 
@@ -247,22 +192,6 @@ ABSENT_NOUNS = tuple(
     worm, wrench, yacht, zebra
     """.split(",")
 )
-
-
-def plural(noun: str) -> str:
-    """The plural of one of ``ABSENT_NOUNS``."""
-    head, space, last = noun.rpartition(" ")
-    irregular = {
-        "man": "men", "woman": "women", "person": "people", "mouse": "mice", "sheep": "sheep",
-        "fish": "fish", "deer": "deer", "snowman": "snowmen", "wolf": "wolves", "scarf": "scarves",
-    }  # fmt: skip
-    if last in irregular:
-        return head + space + irregular[last]
-    if last.endswith(("s", "x", "z", "ch", "sh")):
-        return noun + "es"
-    if last.endswith("y") and last[-2] not in "aeiou":
-        return noun[:-1] + "ies"
-    return noun + "s"
 
 
 def with_article(phrase: str) -> str:

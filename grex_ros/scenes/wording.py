@@ -34,6 +34,7 @@ class _Parts:
     count: int = 0
     before: list[str] = field(default_factory=list)  # adjectives that single out
     after: list[str] = field(default_factory=list)
+    clause: bool = True  # may take a relative clause
     unique: bool = False  # only one can be so: "leftmost", "second from the left", "closest to"
 
 
@@ -41,12 +42,15 @@ class Wording:
     """Says programs in English.
 
     ``sizes`` tells how many objects a part of the program means; it decides between "the red one"
-    and "the red ones" after "except".
+    and "the red ones" after "except". Not on a ``table``: in a photograph.
     """
 
-    def __init__(self, rng: np.random.Generator, sizes: Callable[[Program], int]):
+    def __init__(
+        self, rng: np.random.Generator, sizes: Callable[[Program], int], table: bool = True
+    ):
         self._rng = rng
         self._sizes = sizes
+        self._table = table
 
     def say(self, program: Program, number: int) -> str:
         """A phrase for a program that means ``number`` objects, or would if all of it were true."""
@@ -54,6 +58,8 @@ class Wording:
             text = self._either(program)
         elif program[0] == "except":
             text = self._except(program, number)
+        elif program[0] == "color" and program[1][0] == "or":
+            text = self._shared(program, number)
         else:
             text = self._phrase(program, number)
         text = text.replace("every thing", "every object")
@@ -73,11 +79,13 @@ class Wording:
         parts = self._take_apart(program)
         if parts.count:
             return self._counted(parts)
+        parts.clause = not definite  # "the cup behind the bowl that is red": which of them is?
         return self._one(parts, definite) if number == 1 else self._many(parts, definite)
 
     def _one(self, parts: _Parts, definite: bool) -> str:
         noun = self._noun(parts)
-        if noun.thing and parts.color and not (parts.after or definite) and self._chance(0.3):
+        told = parts.color and not parts.after or (parts.after and not parts.color)
+        if noun.thing and told and not definite and self._chance(0.3):
             noun = _Noun("one", "ones", thing=True)
         body = self._body(parts, noun, plural=False)
         if definite or parts.unique or noun.singular == "one":
@@ -99,27 +107,15 @@ class Wording:
         body = self._body(parts, noun, plural=True)
         if definite:
             return "the " + body
-        determiner = self._pick(
-            (
-                "all",
-                "all",
-                "all",
-                "all the",
-                "all the",
-                "all of the",
-                "the",
-                "the",
-                "every",
-                "",
-                "each",
-            )
-        )
+        determiner = self._pick(phrases.MANY)
+        if determiner == "every one of the" and noun.mass:
+            determiner = "all the"
         if determiner in ("every", "each"):
             if noun.mass:
                 determiner = "all"
             else:
                 body = self._body(parts, noun, plural=False)
-        if not determiner and noun.thing and not parts.color and not parts.after:
+        if determiner in ("", "any") and noun.thing and not parts.color and not parts.after:
             determiner = "all"
         return self._join(determiner, body)
 
@@ -131,35 +127,39 @@ class Wording:
             number = str(parts.count)
         forms = [f"the {number}", f"the {number}", number, f"all {number}"]
         if parts.count == 2:
-            forms = [
-                "the two",
-                "the two",
-                "two",
-                "both",
-                "both",
-                "both the",
-                "both of the",
-                "the pair of",
-            ]
-            forms += ["the 2", "2"]
+            forms = list(phrases.EACH_OF_TWO)
+        elif parts.count == 3:
+            forms += ["all three of the", "the group of three"]
         return self._join(self._pick(forms), body)
 
     def _everything(self, parts: _Parts) -> str:
-        head = "everything" if self._chance(0.75) else "anything"
+        head = self._pick(phrases.EVERYTHING)
         tail = " ".join(parts.after)
+        is_ = self._pick((" that is ", " that is ", " which is "))
+        if head == "all that":
+            is_ = " is "
+            tail = tail or ("" if parts.color else self._pick(phrases.WHERE_ALL_IS[self._table]))
         if parts.color:
-            head += self._pick(
-                (f" {self._color(parts.color)}", f" that is {self._color(parts.color)}")
-            )
+            color = self._color(parts.color)
+            if head == "all that":
+                head += f" is {color}"
+            elif head == "all the stuff" and self._chance(0.5):
+                head = self._pick(("all the", "all", "the")) + f" {color} stuff"
+            else:
+                head += (
+                    self._pick((f" {color}", is_ + color)) if "stuff" not in head else is_ + color
+                )
             if tail:
-                tail = self._pick(("", "and ")) + tail if " that is " in head else tail
+                tail = self._pick(("", "and ")) + tail if is_ in head else tail
         elif tail:
-            tail = self._pick(("", "that is ")) + tail
+            tail = (
+                (is_.strip() if head == "all that" else self._pick(("", is_.strip()))) + " " + tail
+            )
         elif head == "anything":
             head = "everything"
         if not tail and self._chance(0.3):
-            tail = self._pick(("on the table", "in view"))
-        return self._join(head, tail)
+            tail = self._pick(phrases.WHERE_ALL_IS[self._table])
+        return self._join(head, tail.strip())
 
     def _body(self, parts: _Parts, noun: _Noun, plural: bool) -> str:
         name = noun.plural if plural else noun.singular
@@ -167,13 +167,14 @@ class Wording:
         size = self._pick(phrases.SIZE[parts.size]) if parts.size else ""
         verb = "are" if plural and not noun.mass else "is"
         tail = " ".join(parts.after)
-        clause = self._chance(0.12)
-        if clause and color and not size and not tail and name not in ("one", "ones"):
-            return self._join(*parts.before, name, f"that {verb} {color}")
+        clause = parts.clause and self._chance(0.15)
+        if clause and color and not tail:
+            said = self._pick((f"that {verb} {color}", f"which {verb} {color}", f"in {color}"))
+            return self._join(*parts.before, size, name, said)
         if clause and tail and not tail.startswith("from the"):
-            tail = f"that {verb} {tail}"
+            tail = f"{self._pick(('that', 'that', 'which'))} {verb} {tail}"
         elif not tail and not parts.before and not noun.thing and self._chance(0.05):
-            tail = "on the table"
+            tail = self._pick(phrases.WHERE_ALL_IS[self._table])
         return self._join(*parts.before, size, color, name, tail)
 
     # -- compounds
@@ -206,6 +207,31 @@ class Wording:
             return f"both {said[0]} and {said[1]}"
         joint = self._pick((" and ", " and ", " and ", " as well as ", " plus "))
         return ", ".join(said[:-1]) + joint + said[-1]
+
+    def _shared(self, program: Program, number: int) -> str:
+        """A colour that several kinds share: "the red cup and bowl"."""
+        members = _flatten(program[1])
+        color = self._color(program[2])
+        counts = [self._sizes(["color", member, program[2]]) for member in members]
+        if number == 0:
+            counts = [self._sizes(member) for member in members]
+        nouns = [self._noun(self._take_apart(member, before=True)) for member in members]
+        # "the red cups and bowls" would leave open which bowls, unless all of them are red
+        loose = number and any(
+            self._sizes(member) != count and count > 1
+            for member, count in zip(members[1:], counts[1:], strict=True)
+        )
+        if loose or self._chance(0.35):
+            clause = self._pick(("that are", "that are", "which are"))
+            joined = " and ".join(noun.plural for noun in nouns)
+            return f"{self._pick(('the', 'the', 'all the'))} {joined} {clause} {color}"
+        joined = " and ".join(
+            noun.singular if count == 1 else noun.plural
+            for noun, count in zip(nouns, counts, strict=True)
+        )
+        all_ = max(counts) > 1 and min(counts) > 1
+        determiner = self._pick(("the", "the", "all the", "all", "both the")[: 4 if all_ else 1])
+        return f"{determiner} {color} {joined}"
 
     def _body_plain(self, parts: _Parts, noun: _Noun, plural: bool) -> str:
         color = self._color(parts.color) if parts.color else ""
@@ -294,9 +320,9 @@ class Wording:
                 parts.after.append(f"from the {side}")
             elif operation == "side":
                 if self._chance(0.12):
-                    parts.before.append(arguments[0])
+                    parts.before.append(phrases.SIDE_BEFORE[arguments[0]])
                 else:
-                    parts.after.append(self._pick_name(phrases.SIDE_AFTER[arguments[0]]))
+                    parts.after.append(self._pick_name(self._fit(phrases.SIDE_AFTER[arguments[0]])))
             elif operation == "relation":
                 how, reference = arguments
                 parts.unique = parts.unique or how == "nearest"
@@ -317,7 +343,7 @@ class Wording:
         elif which in phrases.EXTREME_AFTER and not before and self._chance(0.45):
             choices = phrases.EXTREME_AFTER[which]
             if which == "middle" and self._sizes(inner) != 3:
-                choices = choices[:2]
+                choices = choices[:3]
             if self._sizes(["kind", ["all"], "camera"]):  # not the one that sees the table
                 choices = tuple(words for words in choices if "camera" not in words)
             parts.after.append(self._pick(choices))
@@ -338,7 +364,11 @@ class Wording:
         return _Noun(*self._pick(vocabulary.THING_NOUNS), thing=True)
 
     def _color(self, color: str) -> str:
-        return "grey" if color == "gray" and self._chance(0.4) else color
+        return self._pick(phrases.COLOR.get(color, (color,)))
+
+    def _fit(self, choices: Sequence[str]) -> Sequence[str]:
+        """Without those that only fit a table."""
+        return choices if self._table else [way for way in choices if "table" not in way]
 
     def _pick(self, choices: Sequence[T]) -> T:
         return choices[int(self._rng.integers(len(choices)))]

@@ -13,8 +13,11 @@ from grex_ros.scenes import vocabulary
 from grex_ros.scenes.objects import COLORS
 from grex_ros.scenes.scene import ViewObject
 
-_ALL = r"(?:all of the|all the|all|each|every|both of the|both the|both)"
-_EXCEPT = r" (?:except for|except|but|other than|apart from) "
+_ALL = r"(?:every one of the|all of the|all the|all|any|each|every|both of the|both the|both)"
+_EXCEPT = (
+    r" (?:except for|except|but not|but|other than|apart from|aside from|without|"
+    r"with the exception of) "
+)
 _WHERE = r"(?: (?:on the table|in view))?$"
 
 
@@ -39,12 +42,25 @@ def listen(text: str, view: Sequence[ViewObject]) -> frozenset[int]:
 
 def _joint(text: str, view: Sequence[ViewObject], strict: bool = True) -> frozenset[int]:
     text = re.sub(r"^both (the .* and the )", r"\1", text)
+    # "the cups and bowls that are red", "the red cup and bowl"
+    behind = re.fullmatch(
+        r"(?:all )?the (\w+(?: \w+)*) and (\w+(?: \w+)*) (?:that|which) are (\w+)", text
+    )
+    if behind:
+        text = f"all {behind[3]} {behind[1]} and all {behind[3]} {behind[2]}"
+    before = re.fullmatch(r"(all the|both the|all|the) (\w+) (.+) and (.+)", text)
+    if before and _color(before[2]) and not re.match(r"the |all |every |an? ", before[4]):
+        if not any(_color(word) for word in before[4].split()[:-1]):
+            text = f"{before[1]} {before[2]} {before[3]} and {before[1]} {before[2]} {before[4]}"
     phrases = re.split(r", | and | as well as | plus ", text)
     return frozenset().union(*(_phrase(phrase, view, strict) for phrase in phrases))
 
 
 def _phrase(text: str, view: Sequence[ViewObject], strict: bool) -> frozenset[int]:
-    text, _, condition = text.partition(" that ")
+    text = re.sub(r"^(?:all the |the |all )(?:(\w+) )?stuff\b", r"all \1 things", text)
+    text = re.sub(r" in (\w+)$", lambda m: f" that is {m[1]}" if _color(m[1]) else m[0], text)
+    text = re.sub(r"^all that is ", "everything that is ", text)
+    text, _, condition = text.replace(" which ", " that ").partition(" that ")
     universal = bool(re.match(_ALL + " ", text))
     definite = bool(re.match(r"(?:the|a|an) ", text))
     words = re.sub(rf"^(?:{_ALL}|the|a|an) ", "", text).split()
@@ -88,7 +104,7 @@ def _condition(text: str, view: Sequence[ViewObject]) -> set[int]:
 
 
 def _color(word: str) -> str:
-    word = "gray" if word == "grey" else word
+    word = {"grey": "gray", "violet": "purple"}.get(word, word)
     return word if word in COLORS else ""
 
 

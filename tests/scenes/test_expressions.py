@@ -12,6 +12,7 @@ import pytest
 
 from grex_ros.scenes import vocabulary
 from grex_ros.scenes.expressions import Expression, compose, demo_commands
+from grex_ros.scenes.nouns import COCO_KINDS
 from grex_ros.scenes.objects import COLORS, KINDS
 from grex_ros.scenes.programs import Program, evaluate, is_clear
 from grex_ros.scenes.scene import ViewObject
@@ -73,15 +74,17 @@ def spoken(operation: str, word: str) -> str:
         )
     patterns = {
         "gray": "gr[ae]y",
-        "front": "front|nearest|closest|in front of",
-        "back": "back|farthest|furthest",
-        "behind": "behind",
+        "purple": "purple|violet",
+        "front": "front|nearest|closest|forward",
+        "back": "back|farthest|furthest|most distant",
+        "behind": "behind|back of",
         "middle": "middle|center|central|between",
+        "medium": "medium|mid-sized",
         "largest": "largest|biggest|larger|bigger|large|big",
-        "smallest": "smallest|tiniest|smaller|small|little",
-        "small": "small|little",
-        "large": "large|big",
-        "beside": "next to|beside|near",
+        "smallest": "smallest|tiniest|littlest|smaller|small|little",
+        "small": "small|little|tiny",
+        "large": "large|big|huge",
+        "beside": "next to|beside|near|close to|by",
         "nearest": "nearest|closest",
         "left": "left|leftmost|left-most",
         "right": "right|rightmost|right-most",
@@ -171,11 +174,11 @@ def test_it_is_english() -> None:
 
 # Words that are both, such as "fish", and nouns that are also colours say nothing here.
 PLURALS = "(?:" + "|".join(sorted(
-    {many for names in vocabulary.NOUNS.values() for _, many in names if " " not in many}
+    {many for kind in KINDS for _, many in vocabulary.NOUNS[kind] if " " not in many}
     | {many for _, many in vocabulary.THING_NOUNS}
 )) + ")"  # fmt: skip
 SINGULARS = "(?:" + "|".join(sorted(
-    {one for names in vocabulary.NOUNS.values() for one, _ in names if " " not in one}
+    {one for kind in KINDS for one, _ in vocabulary.NOUNS[kind] if " " not in one}
     - set(COLORS) - {"tin"}
 )) + ")"  # fmt: skip
 
@@ -223,7 +226,8 @@ def test_every_kind_has_words() -> None:
     assert max(names.values()) == 1
     assert not set(names) & set(vocabulary.ABSENT_NOUNS)
     assert len(set(vocabulary.ABSENT_NOUNS)) == len(vocabulary.ABSENT_NOUNS) > 150
-    assert {kind for kinds in vocabulary.GROUPS.values() for kind in kinds} <= set(KINDS)
+    grouped = {kind for kinds in vocabulary.GROUPS.values() for kind in kinds}
+    assert grouped <= {*KINDS, *COCO_KINDS} <= set(vocabulary.NOUNS)
 
 
 def crowded_table() -> list[ViewObject]:
