@@ -23,6 +23,8 @@ from training.dataset.writer import Entry, Journal, JournalError, entry, write_i
 
 SPLITS = ("train", "val", "testA", "testB")
 SCENES_A_SPLIT = 250_000  # how many seeds each split owns
+SENTENCES = 0.3  # of the expressions are inside a whole sentence: "could you hand me ..."
+REFERENCED = 0.2  # of the training pictures say each set of targets in several ways; others all do
 
 _EXPRESSIONS_STREAM = 0x776F7264  # keeps the words' random numbers apart from the scene's
 
@@ -39,6 +41,7 @@ class Task:
     expressions: int
     no_target: float
     meshes: bool
+    references: int = 1  # ways in which a set of targets is said
 
 
 def scene_seed(seed: int, split: str, number: int) -> int:
@@ -82,7 +85,11 @@ def make(task: Task, renderer: SceneRenderer) -> Entry:
     seen = view(scene, frame)
     rng = np.random.default_rng([task.seed, _EXPRESSIONS_STREAM])
     known = KINDS if task.meshes else PROCEDURAL_KINDS
-    expressions = compose(seen, rng, task.expressions, task.no_target, known)
+    several = task.split != "train" or rng.random() < REFERENCED
+    expressions = compose(
+        seen, rng, task.expressions, task.no_target, known, sentences=SENTENCES,
+        references=task.references if several else 1,
+    )  # fmt: skip
     write_image(task.root, task.seed, frame)
     return entry(task.seed, task.split, frame.labels, seen, expressions)
 
@@ -129,6 +136,9 @@ def main(
     size: Annotated[str, typer.Option(help="Width x height in pixels.")] = "320x240",
     expressions: Annotated[int, typer.Option(min=1, max=900, help="Per scene, at most.")] = 12,
     no_target: Annotated[float, typer.Option(min=0, max=1, help="Share without a target.")] = 0.25,
+    references: Annotated[
+        int, typer.Option(min=1, max=9, help="Expressions for each set of targets, where several.")
+    ] = 3,
     splits: Annotated[str, typer.Option(help="Shares of the splits.")] = "train:0.94,val:0.06",
     meshes: Annotated[bool, typer.Option(help="Imported household models too.")] = True,
 ) -> None:
@@ -146,11 +156,12 @@ def main(
             "expressions": expressions,
             "no_target": no_target,
             "meshes": meshes,
+            "references": references,
         }
         with Journal(out, settings) as journal:
             tasks = [
                 Task(out, scene_seed(seed, split, number), split, width, height, expressions,
-                     no_target, meshes)
+                     no_target, meshes, references)
                 for split, count in counts.items()
                 for number in range(count)
             ]  # fmt: skip

@@ -197,6 +197,7 @@ def test_finish_counts_one_many_and_none(tmp_path: Path) -> None:
         assert journal.done == {1}
         assert journal.finish() == {
             "images": 1, "instances": 0, "expressions": 0, "one": 0, "many": 0, "none": 0,
+            "sets of targets": 0, "sets said in three ways or more": 0,
         }  # fmt: skip
     assert file_name(1) == "COCO_train2014_000000000001.jpg"
 

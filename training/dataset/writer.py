@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,9 @@ class Journal:
         _write_whole(self._root / INSTANCES_FILE, instances)
         _write_whole(self._root / REFS_FILE, refs)
         targets = [0 if ref["no_target"] else len(ref["ann_id"]) for ref in refs]
+        said = Counter(
+            (ref["image_id"], tuple(ref["ann_id"])) for ref in refs if not ref["no_target"]
+        )
         return {
             "images": len(entries),
             "instances": len(annotations),
@@ -179,6 +183,8 @@ class Journal:
             "one": sum(number == 1 for number in targets),
             "many": sum(number > 1 for number in targets),
             "none": sum(number == 0 for number in targets),
+            "sets of targets": len(said),
+            "sets said in three ways or more": sum(times >= 3 for times in said.values()),
         }
 
     def close(self) -> None:
