@@ -49,9 +49,9 @@ skateboard, surfboard, tennis racket: racket, bottle, wine glass: stemmed glass,
 spoon, bowl, banana, apple, sandwich, orange, piece of broccoli=broccoli: broccoli, carrot,
 hot dog, pizza, donut: doughnut, cake, chair, couch: sofa, potted plant: houseplant, bed,
 dining table: table, toilet, tv: television: tv set, laptop: laptop computer,
-mouse: computer mouse, remote: remote control, keyboard: computer keyboard, cell phone: mobile phone:
-phone, microwave: microwave oven, oven: stove, toaster, sink, refrigerator: fridge, book, clock, vase,
-pair of scissors=scissors, teddy bear: stuffed bear, hair drier: hair dryer, toothbrush
+mouse: computer mouse, remote: remote control, keyboard: computer keyboard,
+cell phone: mobile phone: phone, microwave: microwave oven, oven: stove, toaster, sink,
+refrigerator: fridge, book, clock, vase, pair of scissors=scissors, teddy bear: stuffed bear, hair drier: hair dryer, toothbrush
 """
 
 
