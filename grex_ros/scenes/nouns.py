@@ -51,7 +51,8 @@ hot dog, pizza, donut: doughnut, cake, chair, couch: sofa, potted plant: housepl
 dining table: table, toilet, tv: television: tv set, laptop: laptop computer,
 mouse: computer mouse, remote: remote control, keyboard: computer keyboard,
 cell phone: mobile phone: phone, microwave: microwave oven, oven: stove, toaster, sink,
-refrigerator: fridge, book, clock, vase, pair of scissors=scissors, teddy bear: stuffed bear, hair drier: hair dryer, toothbrush
+refrigerator: fridge, book, clock, vase, pair of scissors=scissors, teddy bear: stuffed bear,
+hair drier: hair dryer, toothbrush
 """
 
 
