@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,15 +11,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from grex_ros.model.config import RelaConfig
 from grex_ros.model.rela import STRIDE
 from training.criterion import PictureTruth
 
 from . import official
-from .grefcoco import DatasetError, Record, instance_mask, merged_mask
 from .photometric import photometric
+from .records import DatasetError, Record, instance_mask, merged_mask, read_image
+from .substitution import Substitutes
+from .zoom import random_zoom
+
+CELL = 4  # pixels: a cell of the mask features
 
 
 @dataclass
@@ -31,56 +35,94 @@ class Sample:
     texts: list[str]
 
 
-class TrainingPictures(Dataset[Sample]):
-    """Pictures of a gRefCOCO-layout dataset; several expressions share one image pass.
+@dataclass
+class Said:
+    """What is said of a picture: texts, and which of its K objects each means."""
+
+    texts: list[str]
+    meant: Tensor  # (E, K) 1 = the expression means the object
+
+    @property
+    def empty(self) -> list[bool]:
+        """Which expressions mean nothing."""
+        return (self.meant.sum(1) == 0).tolist()
+
+
+class TrainingPictures:
+    """Pictures with their objects; several expressions share one image pass.
 
     Args:
-        records: as loaded by :func:`training.dataset.grefcoco.load_grefcoco`.
+        records: as the loaders of ``training.dataset`` give them. Pictures in which nothing is
+            annotated, or of which nothing is said, are left out.
         cfg: the model's config (picture size).
         expressions: E, expressions drawn per picture and visit.
         augment: change brightness, contrast, colour balance, noise and blur. Never mirrored:
             left would become right.
+        zoom: share of pictures that are scaled and stretched (:mod:`.zoom`).
+        substitution: share of expressions that come from another picture (:mod:`.substitution`).
     """
 
     def __init__(
-        self, records: list[Record], cfg: RelaConfig, expressions: int, augment: bool
+        self,
+        records: Sequence[Record],
+        cfg: RelaConfig,
+        expressions: int,
+        augment: bool,
+        zoom: float = 0.0,
+        substitution: float = 0.0,
     ) -> None:
         self.records = [r for r in records if r.instances and r.expressions]
         self.cfg, self.count, self.augment = cfg, expressions, augment
-        self._objects: dict[int, tuple[Tensor, Tensor]] = {}
+        self.zoom, self.substitution = zoom, substitution
+        self.substitutes = Substitutes(self.records if substitution else ())
+        self._objects: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> Sample:
+    def said(self, index: int, rng: np.random.Generator) -> Said:
+        """Some expressions of picture ``index``."""
         record = self.records[index]
-        image = cv2.imread(str(record.image_path), cv2.IMREAD_COLOR_RGB)
-        if image is None:
-            raise DatasetError(f"cannot read picture {record.image_path} (image {record.image_id})")
-        height, width = self._size(record)
-        if image.shape[:2] != (height, width):
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        generator = np.random.default_rng(int(torch.randint(2**62, ()).item()))
-        if self.augment:
-            image = photometric(image, generator)
-        if index not in self._objects:
-            self._objects[index] = self._annotated(record, height, width)
-        masks, boxes = self._objects[index]
-        chosen = generator.choice(
+        chosen = rng.choice(
             len(record.expressions), self.count, replace=len(record.expressions) < self.count
         )
         column = {instance.ann_id: k for k, instance in enumerate(record.instances)}
-        meant = torch.zeros(self.count, len(record.instances))
-        texts = []
+        said = Said([], torch.zeros(self.count, len(record.instances)))
         for row, k in enumerate(chosen):
             expression = record.expressions[k]
-            texts.append(expression.text)
-            for ann_id in expression.ann_ids:
-                meant[row, column[ann_id]] = 1
+            foreign = rng.random() < self.substitution and self.substitutes.draw(record, rng)
+            said.texts.append(foreign or expression.text)
+            for ann_id in () if foreign else expression.ann_ids:
+                said.meant[row, column[ann_id]] = 1
+        return said
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        """Picture ``index`` and what is said of it. DatasetError if it cannot be read, or is of
+        another size than its record says."""
+        record = self.records[index]
+        said = self.said(index, rng)  # first, so that it does not hang on the picture
+        image = read_image(record)
+        height, width = size = self._size(record)
+        if index not in self._objects:
+            self._objects[index] = self._annotated(record, height, width)
+        masks, boxes = self._objects[index]
+        if rng.random() < self.zoom:
+            moved = random_zoom(size, boxes, rng)
+            fill = tuple(round(value) for value in self.cfg.pixel_mean)
+            image = moved.picture(image, fill)
+            masks, boxes = moved.masks(masks, CELL), moved.boxes(boxes)
+        elif image.shape[:2] != size:
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        if self.augment:
+            image = photometric(image, rng)
+        truth = PictureTruth(
+            torch.from_numpy(masks).float() / 255,
+            _relative(boxes, *(4 * side for side in masks.shape[1:])),
+            said.meant,
+            [instance.name for instance in record.instances],
+        )
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        names = [instance.name for instance in record.instances]
-        truth = PictureTruth(masks.float() / 255, boxes, meant, names)
-        return Sample(index, pixels, truth, texts)
+        return Sample(index, pixels, truth, said.texts)
 
     def _size(self, record: Record) -> tuple[int, int]:
         side = self.cfg.image_size
@@ -89,69 +131,113 @@ class TrainingPictures(Dataset[Sample]):
         scale = side / max(record.height, record.width)
         return round(record.height * scale), round(record.width * scale)
 
-    def _annotated(self, record: Record, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Masks (K, H/4, W/4) uint8 of the padded picture, each cell averaged; boxes (K, 4)."""
+    def _annotated(self, record: Record, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Masks (K, H/4, W/4) uint8 of the padded picture, each cell averaged; boxes (K, 4) x0,
+        y0, x1, y1 in pixels."""
         padded = (height + -height % STRIDE, width + -width % STRIDE)
-        masks, boxes = [], []
+        masks = []
         for instance in record.instances:
-            found = instance_mask(instance, record.height, record.width)
+            try:
+                found = instance_mask(instance, record.height, record.width)
+            except DatasetError as error:
+                raise DatasetError(f"{record.image_path}: {error}") from error
             full: np.ndarray = found.astype(np.uint8) * 255
             if full.shape != (height, width):
                 full = cv2.resize(full, (width, height), interpolation=cv2.INTER_AREA)
             mask = torch.from_numpy(full).float()[None, None]
             mask = F.pad(mask, (0, padded[1] - width, 0, padded[0] - height))
-            masks.append(F.avg_pool2d(mask, 4)[0, 0].round().to(torch.uint8))
-            x0, y0, x1, y1 = instance.box
-            sx = width / record.width / padded[1]
-            sy = height / record.height / padded[0]
-            boxes.append(((x0 + x1) / 2 * sx, (y0 + y1) / 2 * sy, (x1 - x0) * sx, (y1 - y0) * sy))
-        return torch.stack(masks), torch.tensor(boxes)
+            masks.append(F.avg_pool2d(mask, CELL)[0, 0].round().to(torch.uint8).numpy())
+        scale = (width / record.width, height / record.height)
+        boxes = np.array([instance.box for instance in record.instances]) * (*scale, *scale)
+        return np.stack(masks), boxes
 
 
 @dataclass
 class OfficialSample:
     """One picture at the model's size and one of its expressions."""
 
+    index: int  # the expression's place in the dataset
     pixels: Tensor  # (3, S, S) uint8 RGB
     union: Tensor  # (S, S) float32 0 or 1: all that the expression means
     empty: bool  # it means nothing
     text: str
 
 
-class OfficialPictures(Dataset[OfficialSample]):
+class OfficialPictures:
     """Every expression with its picture, as the official data mapper gives them: squeezed to a
     square, not augmented.
 
     Args:
-        records: as loaded by :func:`training.dataset.grefcoco.load_grefcoco`, with ``raw``.
+        records: as the loaders of ``training.dataset`` give them, with ``raw``.
         cfg: the model's config. ValueError if it pads its pictures.
+        substitution: share of expressions that come from another picture (:mod:`.substitution`);
+            officially none.
     """
 
-    def __init__(self, records: list[Record], cfg: RelaConfig) -> None:
+    def __init__(
+        self, records: Sequence[Record], cfg: RelaConfig, substitution: float = 0.0
+    ) -> None:
         if cfg.keep_aspect or cfg.image_size % STRIDE:
             raise ValueError(
                 f"the official recipe takes squares of a multiple of {STRIDE} pixels, which "
                 f"preset {cfg.name} with image_size {cfg.image_size} does not"
             )
-        self.side = cfg.image_size
+        self.side, self.substitution = cfg.image_size, substitution
         self.pairs = [(record, said) for record in records for said in record.expressions]
+        self.substitutes = Substitutes(records if substitution else ())
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, index: int) -> OfficialSample:
+    def said(self, index: int, rng: np.random.Generator) -> Said:
+        """Expression ``index``, or what stands for it."""
         record, said = self.pairs[index]
+        foreign = rng.random() < self.substitution and self.substitutes.draw(record, rng)
+        meant = [not foreign and i.ann_id in said.ann_ids for i in record.instances]
+        return Said([foreign or said.text], torch.tensor([meant]).float())
+
+    def sample(self, index: int, rng: np.random.Generator) -> OfficialSample:
+        """Expression ``index`` with its picture. DatasetError if that cannot be read."""
+        record, expression = self.pairs[index]
+        said = self.said(index, rng)
         pixels = official.read_image(record, self.side).transpose(2, 0, 1)
-        meant = replace(record, instances=record.targets(said))
-        union = merged_mask(official.squeeze(meant, self.side), said)
+        if said.empty[0]:
+            expression = replace(expression, ann_ids=())
+        meant = replace(record, instances=record.targets(expression))
+        union = merged_mask(official.squeeze(meant, self.side), expression)
         return OfficialSample(
+            index,
             torch.from_numpy(np.ascontiguousarray(pixels)),
             torch.from_numpy(union).float(),
-            said.no_target,
-            said.text,
+            said.empty[0],
+            said.texts[0],
         )
+
+
+def pad_alike(samples: Sequence[Sample], mode: str = "constant") -> list[Sample]:
+    """The samples with masks (K, H/4, W/4) and boxes of one padded size (H, W), the least that
+    holds every picture, so that they can share a pass. ``mode`` of ``F.pad``."""
+    height = max(s.truth.masks.shape[1] for s in samples)
+    width = max(s.truth.masks.shape[2] for s in samples)
+    out = []
+    for sample in samples:
+        truth = sample.truth
+        h, w = truth.masks.shape[1:]
+        masks = F.pad(truth.masks, (0, width - w, 0, height - h), mode)
+        boxes = truth.boxes * torch.tensor([w / width, h / height] * 2)
+        out.append(replace(sample, truth=replace(truth, masks=masks, boxes=boxes)))
+    return out
 
 
 def collate(samples: list[Any]) -> list[Any]:
     """Pictures may differ in size, so a batch stays a list."""
     return samples
+
+
+def _relative(boxes: np.ndarray, height: int, width: int) -> Tensor:
+    """(K, 4) x0, y0, x1, y1 in pixels -> centre x, y, width, height in 0..1."""
+    low, high = boxes[:, :2], boxes[:, 2:]
+    size = np.array((width, height))
+    return torch.from_numpy(
+        np.concatenate(((low + high) / 2 / size, (high - low) / size), 1)
+    ).float()

