@@ -14,9 +14,18 @@ import pytest
 
 from grex_ros.grounding import rle
 from grex_ros.grounding.objects import Grounding, Status
-from training.contact_sheet import pick_worst, truth, write_worst
-from training.dataset.grefcoco import Instance, Record, ReferringExpression, merged_mask
-from training.evaluate import evaluate
+from grex_ros.metrics.greg import GregSample
+from training.contact_sheet import (
+    descriptions_section,
+    pick_some,
+    pick_worst,
+    truth,
+    worst_section,
+    write_page,
+)
+from training.dataset.records import Instance, Record, ReferringExpression, merged_mask
+from training.describing import Description
+from training.scoring import evaluate
 
 SIZE = (120, 200)
 
@@ -73,8 +82,10 @@ def test_the_page_shows_the_worst_first_with_answer_and_truth(
 
     asked.clear()
     path = tmp_path / "deep" / "worst.html"
-    write_worst(path, [record], results, first_cup, count=2)
+    section = worst_section([record], results, first_cup, count=2)
+    write_page(path, "Answers <1>", [section])
     page = path.read_text(encoding="utf-8")
+    assert "<h1>Answers &lt;1&gt;</h1>" in page
     assert asked == ["the unicorn", "both <cups>"]
     assert page.index("the unicorn") < page.index("both &lt;cups&gt;")
     assert "said 1 object, meant no target" in page and "said 1 object, meant 2 objects" in page
@@ -89,3 +100,16 @@ def test_the_page_shows_the_worst_first_with_answer_and_truth(
     right = (slice(80, 110), slice(150, 190))  # the second cup: painted in the truth only
     assert np.abs(pictures[2][right].astype(int) - 128).mean() < 10
     assert np.abs(pictures[3][right].astype(int) - 128).mean() > 20
+
+
+def test_descriptions_stand_beside_what_people_said(record: Record) -> None:
+    descriptions = [
+        Description(7, (11,), GregSample("the <right> cup", ("the other cup", "a cup"), 1, False)),
+        Description(7, (10, 11), GregSample("both cups", ("both <cups>",), 2, True)),
+    ]
+    assert pick_some(descriptions, 1) == descriptions[:1]
+    section = descriptions_section([record], descriptions, count=12)
+    assert "the &lt;right&gt; cup" in section and "the other cup / a cup" in section
+    assert "means 2 objects; grounded again it finds the same set" in section
+    assert "means 1 object; grounded again it finds another set" in section
+    assert section.count("data:image/jpeg;base64,") == 2

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,9 +27,11 @@ from grex_ros.model.config import RelaConfig
 from grex_ros.model.rela import ReLA
 from tests.training.tiny_dataset import Said, write_dataset
 from training import evaluate as module
-from training.dataset.grefcoco import DatasetError, Record, load_grefcoco
-from training.evaluate import Evaluation, Predict, Rules, Size, evaluate
+from training.dataset.load import load_dataset
+from training.dataset.records import DatasetError, Record
+from training.describing import describe_all, target_sets
 from training.score_report import groups, official_scores, report
+from training.scoring import Evaluation, Predict, Rules, Size, evaluate
 
 SIZE = (40, 60)  # height, width
 BOXES = {1: (5, 5, 15, 15), 2: (20, 5, 30, 15), 3: (40, 20, 60, 40)}  # 100, 100 and 400 pixels
@@ -82,7 +87,7 @@ def everything(image: np.ndarray, expressions: Sequence[str]) -> list[Grounding]
 
 
 def scored(dataset: Path, predict: Predict, *more: Any) -> dict[str, Any]:
-    return report(evaluate(load_grefcoco(dataset, "val"), predict, *more))
+    return report(evaluate(load_dataset(dataset, "val"), predict, *more))
 
 
 @pytest.mark.parametrize("rules", [Rules(), Rules(Size.OFFICIAL)], ids=["picture", "official"])
@@ -239,7 +244,7 @@ def test_giou_and_iou_are_both_reported(dataset: Path) -> None:
 
     records = [
         replace(r, expressions=tuple(e for e in r.expressions if e.text == "the plate"))
-        for r in load_grefcoco(dataset, "val")
+        for r in load_dataset(dataset, "val")
     ]
     content = report(evaluate(records, shifted))
     assert content["overall"]["grec"]["pr_f1"] == 0.0
@@ -265,7 +270,7 @@ def test_expressions_without_strata_of_their_own(dataset: Path) -> None:
     """The official dataset names neither a category nor what is false."""
     records = [
         replace(r, expressions=tuple(replace(e, category="", falsified="") for e in r.expressions))
-        for r in load_grefcoco(dataset, "val")
+        for r in load_dataset(dataset, "val")
     ]
     found = groups(evaluate(records, oracle).results)
     assert list(found["strata"]) == ["single", "multi", "no-target"]
@@ -278,12 +283,12 @@ def test_an_answer_that_is_an_error_is_not_scored(dataset: Path) -> None:
         return [failed] * len(expressions)
 
     with pytest.raises(RuntimeError, match="image_id 1, sent_id 0 .*the left cup.*it broke"):
-        evaluate(load_grefcoco(dataset, "val"), broken)
+        evaluate(load_dataset(dataset, "val"), broken)
 
 
 def test_a_predictor_that_leaves_expressions_out_is_found(dataset: Path) -> None:
     with pytest.raises(RuntimeError, match="image_id 1: 4 answers to 5 expressions"):
-        evaluate(load_grefcoco(dataset, "val"), lambda i, e: oracle(i, e[:-1]))
+        evaluate(load_dataset(dataset, "val"), lambda i, e: oracle(i, e[:-1]))
 
 
 @pytest.mark.parametrize(("wrong", "says"), [(False, "cannot be read"), (True, "9 x 9 pixels")])
@@ -295,7 +300,7 @@ def test_an_unusable_picture_is_named(dataset: Path, wrong: bool, says: str) -> 
         path.write_bytes(b"no picture")
     for size in Size:
         with pytest.raises(DatasetError, match=rf"2\.png: {says}"):
-            evaluate(load_grefcoco(dataset, "val"), oracle, Rules(size))
+            evaluate(load_dataset(dataset, "val"), oracle, Rules(size))
 
 
 def interrupting(after: int) -> Predict:
@@ -313,10 +318,10 @@ def interrupting(after: int) -> Predict:
 
 
 def test_ctrl_c_keeps_what_there_is(dataset: Path) -> None:
-    evaluation = evaluate(load_grefcoco(dataset, "val"), interrupting(1))
+    evaluation = evaluate(load_dataset(dataset, "val"), interrupting(1))
     assert not evaluation.complete
     assert (evaluation.images, len(evaluation.results)) == (1, 5)
-    assert report(evaluate(load_grefcoco(dataset, "val"), interrupting(0)))["images"] == 0
+    assert report(evaluate(load_dataset(dataset, "val"), interrupting(0)))["images"] == 0
 
 
 def test_a_report_of_nothing_is_a_report() -> None:
@@ -331,17 +336,24 @@ class StandIn:
 
     name = "oracle@0123456789ab"
     device = torch.device("cpu")
-    model = SimpleNamespace(cfg=RelaConfig.preset("tabletop"))
 
-    def __init__(self, predict: Predict) -> None:
+    def __init__(self, predict: Predict, speaks: bool = False) -> None:
+        cfg = SimpleNamespace(instance_heads=True, generation_layers=int(speaks))
+        self.model = SimpleNamespace(cfg=cfg)
         self.thresholds = Thresholds()
+        self.asked_with: list[Thresholds] = []
         self._predict = predict
 
     def set_image(self, image: np.ndarray) -> None:
         self._image = image
 
     def ground(self, expressions: Sequence[str]) -> Sequence[Grounding]:
+        self.asked_with.append(self.thresholds)
         return self._predict(self._image, expressions)
+
+    def describe(self, boxes: Sequence[Sequence[float]], verify: bool = True) -> SimpleNamespace:
+        assert not verify
+        return SimpleNamespace(text="the left cup" if len(boxes) == 1 else "both cups")
 
 
 Command = Callable[..., Any]
@@ -355,19 +367,19 @@ def invoke(*arguments: str) -> Any:
 
 @pytest.fixture
 def command(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
-    def run(*arguments: str, predict: Predict = oracle) -> Any:
-        stand_in = StandIn(predict)
+    def run(*arguments: str, predict: Predict = oracle, speaks: bool = False) -> Any:
+        stand_in = StandIn(predict, speaks)
         monkeypatch.setattr(Grounder, "from_checkpoint", lambda path, **_: stand_in)
         result = invoke("--dataset", str(dataset), *arguments)
-        result.thresholds = stand_in.thresholds
+        result.asked_with = stand_in.asked_with
         return result
 
     return run
 
 
 def test_command_prints_tables_and_writes_json(command: Command, tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "out.json"
-    result = command("--json", str(path))
+    path = tmp_path / "deep" / "out" / "scores.json"
+    result = command("--out", str(path.parent))
     assert result.exit_code == 0, result.output
     assert "GRES: masks, percent" in result.output and "GREC: boxes, percent" in result.output
     rows = [line.split() for line in result.output.splitlines()]
@@ -385,6 +397,7 @@ def test_command_prints_tables_and_writes_json(command: Command, tmp_path: Path)
         "sent_id": 1,
         "text": "both cups",
         "targets": 2,
+        "no_target_score": 0.0,
         "refused": False,
         "iou": 1.0,
         "boxes": 2,
@@ -393,18 +406,20 @@ def test_command_prints_tables_and_writes_json(command: Command, tmp_path: Path)
 
 
 def test_command_limits_images_and_sets_thresholds(command: Command, tmp_path: Path) -> None:
-    path = tmp_path / "out.json"
-    result = command("--limit", "1", "--no-target-threshold", "0.8", "--json", str(path))
+    path = tmp_path / "scores.json"
+    result = command("--limit", "1", "--no-target-threshold", "0.8", "--out", str(tmp_path))
     content = json.loads(path.read_text())
     assert (content["images"], content["limit"]) == (1, 1)
     assert content["thresholds"] == {"target": 0.5, "mask": 0.5, "no_target": 0.8, "boxes": 0.5}
-    # The predictor is asked for everything: the thresholds are applied to its answers.
-    assert result.thresholds == Thresholds(target=0.0, no_target=1.0)
+    # The predictor is asked for everything: the thresholds are applied to its answers. What the
+    # page shows is asked as a user would.
+    assert result.asked_with[0] == Thresholds(target=0.0, no_target=1.0)
+    assert result.asked_with[1:] == [Thresholds(no_target=0.8)] * 5
 
 
 def test_command_in_official_size(command: Command, tmp_path: Path) -> None:
-    path = tmp_path / "out.json"
-    result = command("--size", "official", "--json", str(path))
+    path = tmp_path / "scores.json"
+    result = command("--size", "official", "--out", str(tmp_path))
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert (
@@ -420,9 +435,9 @@ def test_command_in_official_size(command: Command, tmp_path: Path) -> None:
     assert content["official"]["gres"]["T_acc"] == 1.0
     assert content["overall"]["gres"]["giou"] == 100.0
 
-    command("--size", "official", "--box-threshold", "0.6", "--json", str(path))
+    command("--size", "official", "--box-threshold", "0.6", "--out", str(tmp_path))
     assert json.loads(path.read_text())["official"]["grec"]["F1_score"] == 1.0
-    command("--json", str(path))
+    command("--out", str(tmp_path))
     assert json.loads(path.read_text())["size"] == "picture"
 
 
@@ -431,11 +446,113 @@ def test_official_numbers_that_are_not_there_are_null(dataset: Path) -> None:
     assert content["gres"]["gIoU"] is content["grec"]["F1_score"] is None
 
 
-def test_the_page_of_worst_answers_wants_the_pictures_own_size(
+def test_the_worst_answers_are_shown_at_the_pictures_own_size_only(
     command: Command, tmp_path: Path
 ) -> None:
-    result = command("--size", "official", "--html", str(tmp_path / "page.html"))
-    assert result.exit_code == 1 and "leave --size official out" in " ".join(result.output.split())
+    for size, shown in (("official", False), ("picture", True)):
+        assert command("--size", size, "--out", str(tmp_path)).exit_code == 0
+        page = (tmp_path / "worst.html").read_text()
+        assert ("worst answers" in page) is shown and "GREC: boxes" in page
+
+
+def sources(page: str) -> list[str]:
+    """What the page would load: every src, href and url() in it."""
+    found: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found.extend(value or "" for name, value in attrs if name in ("src", "href", "srcset"))
+            assert tag not in ("script", "link", "iframe")
+
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    return found + re.findall(r"url\(([^)]*)\)|@import", page)
+
+
+def test_out_holds_numbers_tables_and_a_page_that_needs_no_other_file(
+    command: Command, tmp_path: Path
+) -> None:
+    result = command("--out", str(tmp_path), "--worst", "3", predict=always_none, speaks=True)
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "worst.html").read_text()
+    loaded = sources(page)
+    # The curves, three answers beside their truths, and six descriptions.
+    assert len(loaded) == 1 + 2 * 3 + 6
+    assert all(re.match(r"data:image/(png|jpeg);base64,", source) for source in loaded)
+    for source in loaded:
+        data = np.frombuffer(base64.b64decode(source.split(",")[1]), np.uint8)
+        assert cv2.imdecode(data, cv2.IMREAD_COLOR) is not None
+    assert page.count("said no target, meant 1 object") + page.count("meant 2 objects") == 3
+    assert "single, position" in page or "single, kind" in page
+    assert cv2.imread(str(tmp_path / "calibration.png")) is not None
+
+    text = (tmp_path / "scores.md").read_text()
+    assert "| no-target, deceptive | 2 | 100.0 | - | - | 100.0 | - | - | - | - |" in text
+    assert "| position | 2 |" in text and "## GREG: words, percent" in text
+    assert "METEOR: nltk" in text and "no WordNet" in text
+    content = json.loads((tmp_path / "scores.json").read_text())
+    assert content["overall"]["gres"]["n_acc"] == 100.0
+    assert content["calibration"]["no_target_prior"] == 0.4
+    assert content["calibration"]["ece"] == pytest.approx(0.6)  # says 1 where 0.4 would be right
+
+
+def test_descriptions_are_scored_and_grounded_again(command: Command, tmp_path: Path) -> None:
+    """It says "the left cup" of the plate, too."""
+    result = command("--out", str(tmp_path), "--tasks", "greg", speaks=True)
+    assert result.exit_code == 0, result.output
+    assert "GRES" not in result.output and "GREG: words, percent" in result.output
+    content = json.loads((tmp_path / "scores.json").read_text())
+    assert "overall" not in content and content["tasks"] == ["greg"]
+    found = content["greg"]
+    assert [found[kind]["expressions"] for kind in ("overall", "single", "multi")] == [6, 4, 2]
+    assert found["single"]["consistency"] == 50.0 and found["multi"]["consistency"] == 100.0
+    assert found["multi"]["bleu2"] == pytest.approx(100, abs=1e-3)
+    # "the left cup" twice, and twice of "the plate": 3 + 1 of 6 words each.
+    assert found["single"]["bleu1"] == pytest.approx(100 * 4 / 6, abs=1e-3)
+    assert found["descriptions"][2] == {
+        "image_id": 1,
+        "ann_ids": [13],
+        "text": "the left cup",
+        "references": ["the plate"],
+        "consistent": False,
+    }
+
+
+def test_a_model_that_cannot_describe_says_so(command: Command, tmp_path: Path) -> None:
+    result = command("--out", str(tmp_path))
+    assert result.exit_code == 0
+    assert "GREG is left out: oracle@0123456789ab has no generation head" in result.output
+    assert "greg" not in json.loads((tmp_path / "scores.json").read_text())
+    assert "no generation head" not in command("--tasks", "gres").output
+
+
+def test_what_is_said_of_a_set_is_its_references(dataset: Path) -> None:
+    record = load_dataset(dataset, "val")[0]
+    more = [
+        replace(record.expressions[1], text="The two cups", ann_ids=(12, 11)),
+        replace(record.expressions[1], text="both cups!"),
+        replace(record.expressions[0], text="..."),
+    ]
+    sets = target_sets(replace(record, expressions=(*record.expressions, *more)))
+    assert sets == {
+        (11,): ("the left cup",),
+        (11, 12): ("both cups", "The two cups"),
+        (13,): ("the plate",),
+    }
+
+
+def test_ctrl_c_while_describing_keeps_what_there_is(dataset: Path) -> None:
+    calls = iter(range(2))
+
+    def describe(image: np.ndarray, sets: Sequence[Any]) -> list[str]:
+        if next(calls):
+            raise KeyboardInterrupt
+        return ["the left cup", "", "the plate"]
+
+    found = describe_all(load_dataset(dataset, "val"), describe, oracle, Rules())
+    assert (found.complete, found.images) == (False, 1)
+    assert [d.sample.found for d in found.results] == [True, False, True]
 
 
 def test_command_names_missing_pycocotools_at_once(
@@ -447,8 +564,8 @@ def test_command_names_missing_pycocotools_at_once(
 
 
 def test_command_stopped_by_ctrl_c_prints_what_it_has(command: Command, tmp_path: Path) -> None:
-    path = tmp_path / "out.json"
-    result = command("--json", str(path), predict=interrupting(1))
+    path = tmp_path / "scores.json"
+    result = command("--out", str(tmp_path), predict=interrupting(1))
     assert result.exit_code == 130
     assert "GRES: masks, percent" in result.output and "stopped early" in result.output
     content = json.loads(path.read_text())
@@ -457,7 +574,11 @@ def test_command_stopped_by_ctrl_c_prints_what_it_has(command: Command, tmp_path
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["--split", "testC"], "no split 'testC'"), (["--dataset", "nowhere"], "no such file")],
+    [
+        (["--split", "testC"], "no split 'testC'"),
+        (["--dataset", "nowhere"], "no such folder"),
+        (["--tasks", "gers"], "--tasks takes some of"),
+    ],
 )
 def test_command_says_what_is_wrong(command: Command, arguments: list[str], says: str) -> None:
     result = command(*arguments)
@@ -476,9 +597,9 @@ def test_command_names_an_unusable_picture(command: Command, dataset: Path) -> N
 def test_command_with_a_real_model(dataset: Path, tmp_path: Path, size: str) -> None:
     """An untrained one, loaded from its file: every expression gets its answer."""
     torch.manual_seed(0)
-    checkpoint, path = tmp_path / "untrained.safetensors", tmp_path / "out.json"
+    checkpoint, path = tmp_path / "untrained.safetensors", tmp_path / "scores.json"
     save_checkpoint(ReLA(RelaConfig.preset("tabletop")), checkpoint)
-    arguments = ("--checkpoint", str(checkpoint), "--device", "cpu", "--json", str(path))
+    arguments = ("--checkpoint", str(checkpoint), "--device", "cpu", "--out", str(tmp_path))
     result = invoke("--dataset", str(dataset), *arguments, "--size", size)
     assert result.exit_code == 0, result.output
     content = json.loads(path.read_text())

@@ -28,7 +28,7 @@ from grex_ros.model.text_encoder import Tokenizer
 from tests.model.golden import rule_image, rule_tensor
 from tests.training.tiny_dataset import Box, Said, write_dataset
 from training import evaluate as module
-from training.evaluate import official_decider
+from training.scoring import official_decider
 
 coco_mask = pytest.importorskip("pycocotools.mask")
 
@@ -114,7 +114,7 @@ def invoke(dataset: Path, out: Path, grounder: Grounder, monkeypatch: pytest.Mon
     app = typer.Typer(add_completion=False)
     app.command()(module.main)
     return CliRunner(env={"COLUMNS": "80"}).invoke(
-        app, ["--dataset", str(dataset), "--size", "official", "--json", str(out)]
+        app, ["--dataset", str(dataset), "--size", "official", "--out", str(out)]
     )
 
 
@@ -152,10 +152,10 @@ def test_scores_equal_those_by_hand(
     assert all(0 < mask.mean() < 1 for mask, _ in decisions)
     assert any(0 < m.iou < 1 for m in masks) and any(len(r.boxes) > 1 for r in ranked)
 
-    out = tmp_path / "out.json"
+    out = tmp_path / "out"
     result = invoke(dataset, out, grounder, monkeypatch)
     assert result.exit_code == 0, result.output
-    content = json.loads(out.read_text())
+    content = json.loads((out / "scores.json").read_text())
     assert (content["size"], content["decision"]) == ("official", "official")
     assert content["expressions"] == len(SAID)
     assert [answer["text"] for answer in content["answers"]] == texts
