@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
@@ -16,6 +16,7 @@ import numpy as np
 import PIL.Image
 
 from .coco import (
+    UNREADABLE,
     Annotations,
     DatasetFiles,
     by_split,
@@ -86,20 +87,21 @@ def check_dataset(files: DatasetFiles, track: Track, *, pictures: bool = False) 
     """
     checked = Checked(files, Findings(collect=True))
     findings = checked.findings
-    refs: list[Any] = []
-    content: dict[str, Any] = {}
+    refs: list[Any] | None = None
+    content: dict[str, Any] | None = None
     try:
         refs = read_refs(files)
-        with files.refs_path.open("rb") as file:
-            checked.refs_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        checked.refs_sha256 = hashlib.sha256(files.refs_path.read_bytes()).hexdigest()
     except DatasetError as error:
         findings.add(Level.REFUSED, "unreadable files", str(error))
     try:
         content = read_json(files.instances_path, dict)
     except DatasetError as error:
         findings.add(Level.REFUSED, "unreadable files", str(error))
-    if not refs or not content:
+    if refs is None or content is None:
         return checked
+    if not refs:
+        findings.refuse("unreadable files", files.refs_path, "holds no reference")
 
     splits = by_split(files.refs_path, refs, findings)
     spoken_of = [ref for chosen in splits.values() for ref in chosen]
@@ -107,6 +109,9 @@ def check_dataset(files: DatasetFiles, track: Track, *, pictures: bool = False) 
     found: dict[int, Record] = {}
     for name, chosen in splits.items():
         records = read_records(files, chosen, annotations, findings)
+        if not records:
+            detail = f"nothing is left of split '{name}'"
+            findings.refuse("splits without an expression", files.refs_path, detail)
         found.update((record.image_id, record) for record in records)
         checked.splits[name] = _count(records, len(chosen))
         checked.picture_ids[name] = {record.image_id for record in records}
@@ -174,7 +179,7 @@ def _check_references(
             ref_id, image_id = whole(ref["ref_id"]), whole(ref["image_id"])
             targets = target_ids(ref["ann_id"])
             sentences = [(whole(s["sent_id"]), s) for s in ref["sentences"]]
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        except UNREADABLE:
             continue  # refused by read_records
         here = f"{path}: ref_id {ref_id}"
         ref_ids[ref_id] += 1
@@ -189,13 +194,12 @@ def _check_references(
             example = f"{here}: {ref['file_name']} for {picture.file_name}"
             findings.add(Level.HANDLED, "file names of references that name no picture", example)
         given = ref.get("category_id")
-        categories = set(given) if isinstance(given, list) else {given}
         known = {category_of[ann_id] for ann_id in targets if ann_id in category_of}
-        if given is not None and not known <= categories:
+        if given is not None and any(
+            category not in (given if isinstance(given, list) else [given]) for category in known
+        ):
             example = f"{here}: category_id {given}, its targets are of {sorted(known)}"
-            findings.add(
-                Level.WARNING, "references of another category than their targets", example
-            )
+            findings.add(Level.WARNING, "references of another category than its targets", example)
         for sent_id, sentence in sentences:
             sent_ids[sent_id] += 1
             text = str(sentence.get("raw") or sentence.get("sent") or "").strip().lower()
@@ -219,22 +223,33 @@ def _check_listing(
     path: Path, content: Mapping[str, Any], annotations: Annotations, findings: Findings
 ) -> None:
     """What instances.json lists beside the pictures that are spoken of."""
-    listed: dict[str, Any] = {}
+    listed: dict[str, int] = {}
     ids = set()
-    for image in content.get("images") or ():
-        if not isinstance(image, Mapping):
-            continue  # refused by read_annotations
-        image_id, name = image.get("id"), str(image.get("file_name"))
+    for image in _entries(content, "images"):
+        image_id, name = whole(image["id"]), str(image.get("file_name"))
         ids.add(image_id)
         if listed.setdefault(name, image_id) != image_id:
             example = f"{path.name}: {name} is image_id {listed[name]} and {image_id}"
             findings.add(Level.WARNING, "pictures listed under two ids", example)
         if image_id not in annotations.pictures:
             findings.add(Level.HANDLED, "pictures of which nothing is said", f"image_id {image_id}")
-    for note in content.get("annotations") or ():
-        if isinstance(note, Mapping) and note.get("image_id") not in ids:
-            example = f"{path.name}: ann_id {note.get('id')} of image_id {note.get('image_id')}"
+    for note in _entries(content, "annotations"):
+        if whole(note["image_id"]) not in ids:
+            example = f"{path.name}: ann_id {note['id']} of image_id {note['image_id']}"
             findings.add(Level.WARNING, "annotations of pictures that are not listed", example)
+
+
+def _entries(content: Mapping[str, Any], part: str) -> Iterator[Mapping[str, Any]]:
+    """The entries of a list that have whole ids; the others are refused by read_annotations."""
+    given = content.get(part)
+    for entry in given if isinstance(given, list) else ():
+        try:
+            whole(entry["id"])
+            whole(entry.get("image_id", 0))
+        except UNREADABLE:
+            continue
+        if "image_id" in entry or part == "images":
+            yield entry
 
 
 def _check_leakage(path: Path, splits: Mapping[str, set[int]], findings: Findings) -> None:

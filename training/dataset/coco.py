@@ -29,7 +29,7 @@ CROWD, BAD_POLYGON, NO_MASK = (
     "objects without a segmentation",
 )
 
-_UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 _log = logging.getLogger(__name__)
 
 
@@ -137,7 +137,7 @@ def image_ids(refs: Iterable[Mapping[str, Any]]) -> set[int]:
     for ref in refs:
         try:
             ids.add(whole(ref["image_id"]))
-        except _UNREADABLE:
+        except UNREADABLE:
             continue
     return ids
 
@@ -163,7 +163,7 @@ def read_annotations(
             if picture.height < 1 or picture.width < 1:
                 raise ValueError(f"{picture.height} x {picture.width} pixels")
             read.pictures[image_id] = picture
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             findings.refuse("unreadable pictures", path, f"image_id {image_id}: {says(error)}")
 
     names = {}
@@ -174,14 +174,14 @@ def read_annotations(
         found: Instance | str = ""
         try:
             image_id = whole(annotation["image_id"])
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             findings.refuse("unreadable annotations", path, f"ann_id {ann_id}: {says(error)}")
             continue
         if image_id not in wanted:
             continue
         try:
             found = _read_instance(ann_id, annotation, names, read.pictures.get(image_id))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             what = error.what if isinstance(error, _Refusal) else "unreadable annotations"
             findings.refuse(what, path, f"ann_id {ann_id}: {says(error)}")
         if isinstance(found, Instance):
@@ -201,7 +201,7 @@ def _by_id(
     for position, entry in enumerate(entries):
         try:
             own = whole(entry["id"])
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             findings.refuse(f"{what} without id", path, f"{what} number {position}: {says(error)}")
             continue
         if own not in seen:
@@ -271,7 +271,7 @@ def read_records(
             own = known.get(image_id, set())
             left_out = annotations.left_out.get(image_id, {})
             read = _read_expressions(ref, own, left_out, raw, path, findings)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             what = error.what if isinstance(error, _Refusal) else "unreadable references"
             findings.refuse(what, path, f"ref_id {ref.get('ref_id')}: {says(error)}")
             continue
