@@ -17,8 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from grex_ros.scenes.expressions import compose
 from grex_ros.scenes.objects import KINDS, PROCEDURAL_KINDS
+from grex_ros.scenes.programs import Program
 from grex_ros.scenes.renderer import RenderingUnavailable, SceneRenderer
-from grex_ros.scenes.scene import sample_scene, view
+from grex_ros.scenes.scene import LOOKS, sample_scene, view
+from grex_ros.scenes.world import has_unnamed_things
 from training.dataset.writer import Entry, Journal, JournalError, entry, write_image
 
 SPLITS = ("train", "val", "testA", "testB")
@@ -42,6 +44,7 @@ class Task:
     no_target: float
     meshes: bool
     references: int = 1  # ways in which a set of targets is said
+    look: str = "wide"
 
 
 def scene_seed(seed: int, split: str, number: int) -> int:
@@ -80,7 +83,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def make(task: Task, renderer: SceneRenderer) -> Entry:
     """Renders a scene, writes its JPEG and answers its records."""
-    scene = sample_scene(task.seed, meshes=task.meshes)
+    scene = sample_scene(task.seed, meshes=task.meshes, look=task.look)
     frame = renderer.render(scene, task.width, task.height)
     seen = view(scene, frame)
     rng = np.random.default_rng([task.seed, _EXPRESSIONS_STREAM])
@@ -90,8 +93,19 @@ def make(task: Task, renderer: SceneRenderer) -> Entry:
         seen, rng, task.expressions, task.no_target, known, sentences=SENTENCES,
         references=task.references if several else 1,
     )  # fmt: skip
+    if has_unnamed_things(scene):
+        expressions = [said for said in expressions if not means_all_things(said.program)]
     write_image(task.root, task.seed, frame)
     return entry(task.seed, task.split, frame.labels, seen, expressions)
+
+
+def means_all_things(program: Program) -> bool:
+    """Whether a program chooses among things of whatever kind, and not by a name that they have."""
+    return program == ["all"] or any(
+        means_all_things(inner)
+        for inner in program
+        if isinstance(inner, list) and not (inner == ["all"] and program[0] in ("kind", "group"))
+    )
 
 
 def generate(tasks: Iterable[Task], journal: Journal, workers: int, console: Console) -> None:
@@ -124,7 +138,7 @@ def _start_worker() -> None:
 def _work(task: Task) -> Entry:
     global _renderer
     if _renderer is None:
-        _renderer = SceneRenderer()
+        _renderer = SceneRenderer(wide=task.look != "plain")
     return make(task, _renderer)
 
 
@@ -141,6 +155,7 @@ def main(
     ] = 3,
     splits: Annotated[str, typer.Option(help="Shares of the splits.")] = "train:0.94,val:0.06",
     meshes: Annotated[bool, typer.Option(help="Imported household models too.")] = True,
+    look: Annotated[str, typer.Option(help=f"{' or '.join(LOOKS)} scenes.")] = "wide",
 ) -> None:
     """Render scenes and compose expressions over them, in gRefCOCO's own file layout.
 
@@ -150,18 +165,21 @@ def main(
     try:
         width, height = parse_size(size)
         counts = parse_splits(splits, scenes)
+        if look not in LOOKS:
+            raise ValueError(f"look {look!r} is none of {', '.join(LOOKS)}")
         settings = {
             "seed": seed,
             "size": [width, height],
             "expressions": expressions,
             "no_target": no_target,
             "meshes": meshes,
+            "look": look,
             "references": references,
         }
         with Journal(out, settings) as journal:
             tasks = [
                 Task(out, scene_seed(seed, split, number), split, width, height, expressions,
-                     no_target, meshes, references)
+                     no_target, meshes, references, look)
                 for split, count in counts.items()
                 for number in range(count)
             ]  # fmt: skip

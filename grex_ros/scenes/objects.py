@@ -9,7 +9,9 @@ import numpy as np
 
 from grex_ros.scenes.household import household_shapes
 from grex_ros.scenes.parts import Rgb, Shape
+from grex_ros.scenes.props import props
 from grex_ros.scenes.shapes import procedural_shapes
+from grex_ros.scenes.variants import is_variant, variant_shapes
 
 # hue in degrees (low, high), saturation (low, high), value (low, high); the gaps between
 # neighbours keep every colour name unmistakable under warm and cold light
@@ -58,17 +60,20 @@ _NATURAL_PAINT: dict[tuple[str, str], tuple[Rgb, Rgb]] = {
 @functools.cache
 def shapes() -> dict[str, Shape]:
     """Every shape by name, procedural ones first, in a fixed order."""
-    return {shape.name: shape for shape in [*procedural_shapes(), *household_shapes()]}
+    every = [*procedural_shapes(), *household_shapes(), *variant_shapes(), *props()]
+    return {shape.name: shape for shape in every}
 
 
 @functools.cache
-def shapes_of(kind: str, household: bool = False) -> tuple[str, ...]:
-    """Names of the procedural or of the imported household shapes of a kind."""
-    own = (s for s in shapes().values() if s.kind == kind)
-    return tuple(s.name for s in own if s.name.startswith("household_") == household)
+def shapes_of(kind: str, household: bool = False, variants: bool = False) -> tuple[str, ...]:
+    """Names of the procedural or of the imported household shapes of a kind; of the procedural
+    ones, those of the wide look only if asked for."""
+    own = [s.name for s in shapes().values() if s.kind == kind]
+    own = [name for name in own if name.startswith("household_") == household]
+    return tuple(name for name in own if variants or not is_variant(name))
 
 
-KINDS: tuple[str, ...] = tuple(dict.fromkeys(shape.kind for shape in shapes().values()))
+KINDS: tuple[str, ...] = tuple(dict.fromkeys(s.kind for s in shapes().values() if s.kind))
 # the kinds that scenes without imported models are made of
 PROCEDURAL_KINDS = tuple(kind for kind in KINDS if shapes_of(kind))
 HOUSEHOLD_KINDS = tuple(kind for kind in KINDS if shapes_of(kind, household=True))

@@ -14,27 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grex_ros.scenes.gl import RenderingUnavailable, import_mujoco, open_context
-from grex_ros.scenes.meshes import Mesh
 from grex_ros.scenes.objects import shapes
-from grex_ros.scenes.scene import Camera, Frame, Scene, project_box
+from grex_ros.scenes.placement import project_box
+from grex_ros.scenes.prints import Print, paint_print
+from grex_ros.scenes.shading import shade
+from grex_ros.scenes.stage import PRINT_SLOTS, ROOM_TEXTURES, build_model
 from grex_ros.scenes.surfaces import Surface, paint_surface
+from grex_ros.scenes.world import Camera, Frame, Scene, SceneObject
 
 __all__ = ["Frame", "RenderingUnavailable", "SceneRenderer"]
 
 _NEAR, _FAR = 0.05, 12.0  # metres
-_TEXTURES = {"table": 512, "floor": 256, "wall": 256}  # edge in pixels
 _BACKGROUND = 2**24 - 2  # segment id of table, floor and wall
-_SHADOW_REACH = 0.9  # metres around the table's middle that the shadow map covers
 
 
 class SceneRenderer:
     """Draws scenes. Holds a GL context: close it, or use it in a `with` statement.
 
     All calls must come from one thread at a time. Raises RenderingUnavailable where there is no
-    OpenGL. `shadow_size` is the edge of the shadow map, `samples` the samples a pixel.
+    OpenGL. `shadow_size` is the edge of the shadow map, `samples` the samples a pixel. With `wide`
+    it can draw scenes of the wide look too, and takes some seconds longer to open.
     """
 
-    def __init__(self, shadow_size: int = 1024, samples: int = 4) -> None:
+    def __init__(self, shadow_size: int = 1024, samples: int = 4, *, wide: bool = False) -> None:
         try:
             mujoco = import_mujoco()
         except ImportError as error:
@@ -42,7 +44,7 @@ class SceneRenderer:
         self._mujoco = mujoco
         self._gl: Any = open_context(640, 480)
         try:
-            self._model, self._meshes = _build_model(mujoco, shadow_size, samples)
+            self._model, self._meshes = build_model(mujoco, shadow_size, samples, wide)
             self._scene = mujoco.MjvScene(self._model, maxgeom=2000)
             self._context = self._open_buffer()
             # ids need no smooth edges: a buffer with one sample a pixel is twice as fast
@@ -53,7 +55,10 @@ class SceneRenderer:
             self._gl = None
             raise RenderingUnavailable(f"MuJoCo cannot draw here: {error}") from error
         self._size = (640, 480)
+        self._wide = wide
         self._painted: dict[str, Surface] = {}
+        self._printed: list[Print | None] = [None] * PRINT_SLOTS
+        self._slots: dict[Print, int] = {}
 
     def _open_buffer(self) -> Any:
         mujoco = self._mujoco
@@ -63,9 +68,14 @@ class SceneRenderer:
         return context
 
     def render(self, scene: Scene, width: int = 640, height: int = 480) -> Frame:
-        """One picture of `width` x `height` pixels. RuntimeError after close()."""
+        """One picture of `width` x `height` pixels.
+
+        RuntimeError after close(), ValueError for a wide scene where `wide` was not asked for.
+        """
         if self._gl is None:
             raise RuntimeError("the renderer is closed")
+        if scene.surroundings is not None and not self._wide:
+            raise ValueError("a scene of the wide look needs SceneRenderer(wide=True)")
         mujoco = self._mujoco
         self._gl.make_current()
         if (width, height) != self._size:  # an exact fit: the whole buffer is resolved each time
@@ -78,9 +88,10 @@ class SceneRenderer:
         drawn = self._scene
         drawn.ngeom = 0
         self._add_room(scene)
-        room = drawn.ngeom
-        for i in range(len(scene.objects)):
-            self._add_object(scene, i)
+        for i, thing in enumerate(scene.objects):
+            self._add_object(thing, i)
+        for thing in scene.clutter:
+            self._add_object(thing, _BACKGROUND)
         rect = mujoco.MjrRect(0, 0, width, height)
         rgb = np.empty((height, width, 3), np.uint8)
         self._flag(segment=False, shadow=any(light.shadow for light in scene.lights))
@@ -89,14 +100,17 @@ class SceneRenderer:
         self._flag(segment=True, shadow=False)
         buffer = np.empty((height, width), np.float32)
         labels = self._segments(rect, buffer)
-        depth = _metres(buffer)
+        areas = self._full_areas(scene, rect, labels)
+        rgb, labels = np.ascontiguousarray(rgb[::-1]), np.ascontiguousarray(labels[::-1])
+        depth = np.ascontiguousarray(_metres(buffer)[::-1])
+        K = scene.camera.intrinsics(width, height)
         return Frame(
-            rgb=np.ascontiguousarray(rgb[::-1]),
-            depth=np.ascontiguousarray(depth[::-1]),
-            labels=np.ascontiguousarray(labels[::-1]),
-            K=scene.camera.intrinsics(width, height),
+            rgb=shade(rgb, depth, labels, K, scene),
+            depth=depth,
+            labels=labels,
+            K=K,
             camera_pose=scene.camera.matrix(),
-            full_areas=self._full_areas(scene, rect, labels, room),
+            full_areas=areas,
         )
 
     def close(self) -> None:
@@ -121,15 +135,25 @@ class SceneRenderer:
 
     def _paint(self, scene: Scene) -> None:
         """Upload the textures that differ from the last scene's."""
-        model = self._model
-        for i, (name, size) in enumerate(_TEXTURES.items()):
+        for i, (name, size) in enumerate(ROOM_TEXTURES.items()):
             surface: Surface = getattr(scene.room, name)
-            if self._painted.get(name) == surface:
+            if self._painted.get(name) != surface:
+                self._upload(i, paint_surface(surface, size))
+                self._painted[name] = surface
+        self._slots = {}
+        for thing in (*scene.objects, *scene.clutter):
+            slot = len(self._slots)
+            if thing.print is None or thing.print in self._slots or slot == PRINT_SLOTS:
                 continue
-            start = model.tex_adr[i]
-            model.tex_data[start : start + size * size * 3] = paint_surface(surface, size).ravel()
-            self._mujoco.mjr_uploadTexture(model, self._context, i)
-            self._painted[name] = surface
+            if self._printed[slot] != thing.print:
+                self._upload(len(ROOM_TEXTURES) + slot, paint_print(thing.print))
+                self._printed[slot] = thing.print
+            self._slots[thing.print] = slot
+
+    def _upload(self, texture: int, pixels: NDArray[np.uint8]) -> None:
+        start = self._model.tex_adr[texture]
+        self._model.tex_data[start : start + pixels.size] = pixels.ravel()
+        self._mujoco.mjr_uploadTexture(self._model, self._context, texture)
 
     def _set_camera(self, camera: Camera, aspect: float) -> None:
         pose = camera.matrix()
@@ -165,19 +189,26 @@ class SceneRenderer:
             ("floor", np.diag([6.0, 6.0, 0.1]), (0.0, 0.0, -0.74)),
             ("wall", upright @ np.diag([6.0, 3.0, 0.1]), (0.0, room.wall_distance, 1.5)),
         ]
+        around = scene.surroundings
+        if around is not None and around.name:
+            places = places[:1]  # the photographed room is behind
         for i, (_, matrix, position) in enumerate(places):
             geom = self._add_geom(self._meshes["slab"][0], position, matrix, white, _BACKGROUND)
             geom.matid, geom.texcoord = i, 1
             geom.specular, geom.shininess = 0.1, 0.1
             geom.castshadow = 0
 
-    def _add_object(self, scene: Scene, i: int) -> None:
-        thing = scene.objects[i]
+    def _add_object(self, thing: SceneObject, segment: int) -> None:
         matrix = np.array(thing.rotation) * np.array(thing.scale)
         parts = shapes()[thing.shape].parts
+        slot = None if thing.print is None else self._slots.get(thing.print)
         for mesh, part, paint in zip(self._meshes[thing.shape], parts, thing.paints, strict=True):
-            geom = self._add_geom(mesh, thing.position, matrix, paint, i)
+            printed = slot is not None and part.paint == "main"
+            color = (1.0, 1.0, 1.0, paint[3]) if printed else paint
+            geom = self._add_geom(mesh, thing.position, matrix, color, segment)
             geom.specular, geom.shininess = part.shine, 0.3 + 0.5 * part.shine
+            if printed:
+                geom.matid, geom.texcoord = len(ROOM_TEXTURES) + slot, 1
 
     def _add_geom(
         self,
@@ -231,15 +262,15 @@ class SceneRenderer:
         labels[ids[..., 2] > 0] = 0
         return labels
 
-    def _full_areas(
-        self, scene: Scene, rect: Any, labels: NDArray[np.int32], room: int
-    ) -> NDArray[np.int64]:
+    def _full_areas(self, scene: Scene, rect: Any, labels: NDArray[np.int32]) -> NDArray[np.int64]:
         """Pixels of each object alone. Only objects whose boxes meet are drawn again, as many in
         one pass as do not overlap."""
         n = len(scene.objects)
         areas = np.bincount(labels.ravel(), minlength=n + 1)[1 : n + 1].astype(np.int64)
-        boxes = [_box_in_picture(scene, i, rect.width / rect.height) for i in range(n)]
-        meets = np.array([[_overlap(a, b) for b in boxes] for a in boxes]).reshape(n, n)
+        things = [*scene.objects, *(t for t in scene.clutter if t.size)]
+        aspect = rect.width / rect.height
+        boxes = [_box_in_picture(thing, scene.camera, aspect) for thing in things]
+        meets = np.array([[_overlap(a, b) for b in boxes] for a in boxes]).reshape(len(things), -1)
         np.fill_diagonal(meets, False)
         waiting = [i for i in range(n) if meets[i].any()]
         while waiting:
@@ -250,17 +281,26 @@ class SceneRenderer:
             waiting = [i for i in waiting if i not in layer]
             self._scene.ngeom = 0
             for i in layer:
-                self._add_object(scene, i)
+                self._add_object(scene.objects[i], i)
             found = np.bincount(self._segments(rect, None).ravel(), minlength=n + 1)
             areas[layer] = found[1:][layer]
+        if scene.surroundings is not None:  # objects of the wide look may be cut by the edge
+            areas = np.array(
+                [round(a * _times_cut(b, aspect)) for a, b in zip(areas, boxes[:n], strict=True)]
+            ).astype(np.int64)
         return areas
 
 
-def _box_in_picture(scene: Scene, i: int, aspect: float) -> NDArray[np.float64]:
-    thing = scene.objects[i]
+def _box_in_picture(thing: SceneObject, camera: Camera, aspect: float) -> NDArray[np.float64]:
     points = shapes()[thing.shape].vertices * np.array(thing.scale)
     points = points @ np.array(thing.rotation).T + np.array(thing.position)
-    return project_box(points, scene.camera, aspect) + [-0.004, -0.004, 0.004, 0.004]
+    return project_box(points, camera, aspect) + [-0.004, -0.004, 0.004, 0.004]
+
+
+def _times_cut(box: NDArray[np.float64], aspect: float) -> float:
+    """How many times larger a box is than what of it lies in the picture."""
+    inside = np.minimum(box[2:], [1.0, 1 / aspect]) - np.maximum(box[:2], 0.0)
+    return float(np.prod(box[2:] - box[:2]) / np.prod(np.maximum(inside, 1e-3)))
 
 
 def _overlap(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
@@ -273,61 +313,3 @@ def _metres(buffer: NDArray[np.float32]) -> NDArray[np.float32]:
         depth = _NEAR * _FAR / (_NEAR + buffer.astype(np.float64) * (_FAR - _NEAR))
     depth[buffer <= 0] = np.nan
     return depth.astype(np.float32)
-
-
-def _build_model(mujoco: Any, shadow_size: int, samples: int) -> tuple[Any, dict[str, list[int]]]:
-    """A model that holds all meshes and the three textures; mesh ids by shape name."""
-    spec = mujoco.MjSpec()
-    for name, size in _TEXTURES.items():
-        texture = spec.add_texture(
-            name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, width=size, height=size, nchannel=3
-        )
-        texture.data = bytes(size * size * 3)
-        material = spec.add_material(name=name)
-        material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
-    ids: dict[str, list[int]] = {"slab": [0]}
-    meshes: list[Mesh] = [_slab()]
-    for shape in shapes().values():
-        ids[shape.name] = list(range(len(meshes), len(meshes) + len(shape.parts)))
-        meshes += [part.mesh for part in shape.parts]
-    for i, mesh in enumerate(meshes):
-        asset = spec.add_mesh(name=f"mesh{i}", inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL)
-        asset.uservert = mesh.vertices.astype(np.float32).ravel()
-        asset.usernormal = mesh.normals.astype(np.float32).ravel()
-        asset.userface = asset.userfacenormal = mesh.faces.ravel()
-        if i == 0:
-            asset.usertexcoord = (mesh.vertices[:, :2] / 2 + 0.5).astype(np.float32).ravel()
-            asset.userfacetexcoord = mesh.faces.ravel()
-    visual = spec.visual
-    visual.quality.shadowsize, visual.quality.offsamples = shadow_size, samples
-    visual.global_.offwidth, visual.global_.offheight = 640, 480
-    visual.map.shadowclip = _SHADOW_REACH
-    spec.stat.extent, spec.stat.center = 1.0, (0.0, 0.0, 0.0)
-    model = spec.compile()
-    # the compiler moves meshes to their principal axes: put ours back
-    for i, mesh in enumerate(meshes):
-        start, count = model.mesh_vertadr[i], model.mesh_vertnum[i]
-        model.mesh_vert[start : start + count] = mesh.vertices
-        start, count = model.mesh_normaladr[i], model.mesh_normalnum[i]
-        model.mesh_normal[start : start + count] = mesh.normals
-    return model, ids
-
-
-def _slab(steps: int = 24) -> Mesh:
-    """The box [-1, 1] x [-1, 1] x [-1, 0] with a fine top: light is computed at vertices."""
-    line = np.linspace(-1, 1, steps + 1)
-    x, y = (a.ravel() for a in np.meshgrid(line, line, indexing="ij"))
-    top = np.stack([x, y, 0 * x], 1)
-    index = np.arange((steps + 1) ** 2).reshape(steps + 1, steps + 1)
-    a, b, c, d = index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]
-    faces = [np.stack([a, b, c], -1).reshape(-1, 3), np.stack([a, c, d], -1).reshape(-1, 3)]
-    vertices, normals = [top], [np.tile([0.0, 0.0, 1.0], (len(top), 1))]
-    for turn in range(4):
-        s, t = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])[[turn, (turn + 1) % 4]]
-        corners = np.array([[*(s - t), -1], [*(s + t), -1], [*(s + t), 0], [*(s - t), 0]])
-        start = sum(len(v) for v in vertices)
-        vertices.append(corners.astype(float))
-        normals.append(np.tile([*s.astype(float), 0.0], (4, 1)))
-        faces.append(np.array([[0, 1, 2], [0, 2, 3]]) + start)
-    return Mesh(np.concatenate(vertices), np.concatenate(normals),
-                np.concatenate(faces).astype(np.int32))  # fmt: skip

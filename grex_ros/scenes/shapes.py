@@ -33,7 +33,7 @@ def procedural_shapes() -> list[Shape]:
                 Shape(
                     name=f"{kind.replace(' ', '_')}_{number}",
                     kind=kind,
-                    parts=_centred(parts),
+                    parts=centred(parts),
                     lies=kind in ("bottle", "can"),
                     pliable=kind not in ("block", "ball", "orange", "pen"),
                 )
@@ -41,14 +41,15 @@ def procedural_shapes() -> list[Shape]:
     return shapes
 
 
-def _centred(parts: Sequence[Part]) -> tuple[Part, ...]:
+def centred(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """The parts, put on z = 0 around the z axis."""
     stacked = np.concatenate([p.mesh.vertices for p in parts])
     low, high = stacked.min(0), stacked.max(0)
     shift = -np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
     return tuple(Part(p.mesh.moved(shift), p.paint, p.alpha, p.shine) for p in parts)
 
 
-def _vessel(outer: Sequence[tuple[float, float]], wall: float, floor: float) -> Mesh:
+def vessel(outer: Sequence[tuple[float, float]], wall: float, floor: float) -> Mesh:
     """Open vessel: outer wall from the bottom up, an inner wall offset by `wall`."""
     inner = [(max(r - wall, 0.002), max(z, floor)) for r, z in reversed(outer)]
     rim = (outer[-1][0] - wall / 2, outer[-1][1] + wall * 0.4)
@@ -60,7 +61,7 @@ def _cup(bottom: float, top: float, height: float) -> list[Part]:
     ring = lathe(
         [(top - 0.001, height - 0.01), (top + 0.0012, height - 0.009), (top + 0.0012, height)]
     )
-    return [Part(_vessel(outer, 0.003, 0.005)), Part(ring, "shade")]
+    return [Part(vessel(outer, 0.003, 0.005)), Part(ring, "shade")]
 
 
 def _mug(radius: float, height: float, belly: float) -> list[Part]:
@@ -77,7 +78,7 @@ def _mug(radius: float, height: float, belly: float) -> list[Part]:
         1,
     )
     handle = sweep(path, 0.0065, flatness=0.75, up=(0.0, 1.0, 0.0))
-    return [Part(_vessel(outer, 0.004, 0.007), shine=0.7), Part(handle, shine=0.7)]
+    return [Part(vessel(outer, 0.004, 0.007), shine=0.7), Part(handle, shine=0.7)]
 
 
 def _bowl(radius: float, height: float, power: float) -> list[Part]:
@@ -85,7 +86,7 @@ def _bowl(radius: float, height: float, power: float) -> list[Part]:
     foot = radius * 0.45
     outer = [(foot, 0.0), *[(foot + (radius - foot) * x ** (1 / power), 0.006 + height * x)
                             for x in t]]  # fmt: skip
-    return [Part(_vessel(outer, 0.004, 0.01), shine=0.6)]
+    return [Part(vessel(outer, 0.004, 0.01), shine=0.6)]
 
 
 def _plate(radius: float, rim: bool) -> list[Part]:
@@ -118,7 +119,8 @@ def _bottle(profile: Sequence[tuple[float, float]], cap: float, label: bool) -> 
     return parts
 
 
-def _can(radius: float, height: float, band: bool) -> list[Part]:
+def can(radius: float, height: float, band: bool) -> list[Part]:
+    """A drink can, with a printed band if asked for."""
     body = lathe([(0, 0.003), (radius * 0.85, 0.003), (radius, 0.01), (radius, height - 0.012),
                   (radius * 0.86, height - 0.002)])  # fmt: skip
     low, high = radius * 0.8, radius * 0.88
@@ -134,7 +136,7 @@ def _can(radius: float, height: float, band: bool) -> list[Part]:
 
 
 def _glass(bottom: float, top: float, height: float) -> list[Part]:
-    return [Part(_vessel([(bottom, 0.0), (top, height)], 0.003, 0.012), alpha=0.62, shine=1.0)]
+    return [Part(vessel([(bottom, 0.0), (top, height)], 0.003, 0.012), alpha=0.62, shine=1.0)]
 
 
 def _wine_glass() -> list[Part]:
@@ -165,7 +167,8 @@ def _cookie_jar() -> list[Part]:
     return [Part(body, shine=0.7), Part(lid, "shade", shine=0.7)]
 
 
-def _teapot(squash: float) -> list[Part]:
+def teapot(squash: float) -> list[Part]:
+    """Spout along +x; `squash` is its height for its width."""
     t = np.linspace(-1.25, 1.2, 16)
     radius = 0.058
     height = radius * squash
@@ -191,15 +194,16 @@ def _teapot(squash: float) -> list[Part]:
     ]
 
 
-def _vase(waist: float, flare: float) -> list[Part]:
+def vase(waist: float, flare: float) -> list[Part]:
+    """Waisted by `waist` and wide at the top by `flare` (metres)."""
     t = np.linspace(0.0, 1.0, 24)
     wave = 0.036 + waist * np.sin(0.5 + 4.6 * t) + flare * np.maximum(t - 0.8, 0) * 5
     outer = [(float(r), 0.16 * float(x)) for r, x in zip(wave, t, strict=True)]
-    return [Part(_vessel(outer, 0.003, 0.006), shine=0.7)]
+    return [Part(vessel(outer, 0.003, 0.006), shine=0.7)]
 
 
 def _pan(handle: Rgb) -> list[Part]:
-    body = _vessel([(0.068, 0.0), (0.078, 0.008), (0.086, 0.032)], 0.004, 0.005)
+    body = vessel([(0.068, 0.0), (0.078, 0.008), (0.086, 0.032)], 0.004, 0.005)
     path = np.array([(0.083, 0, 0.026), (0.1, 0, 0.031), (0.13, 0, 0.036), (0.19, 0, 0.038)])
     bar = sweep(path, [0.008, 0.008, 0.01, 0.011], flatness=0.55)
     return [Part(body), Part(bar, handle, shine=0.2)]
@@ -237,7 +241,8 @@ def _ball(bands: int) -> list[Part]:
     return [*parts, Part(merge(rings), "trim", shine=0.8)]
 
 
-def _book(size: tuple[float, float, float]) -> list[Part]:
+def book(size: tuple[float, float, float]) -> list[Part]:
+    """It lies, hard covers."""
     x, y, z = size
     board = 0.0025
     cover = merge(
@@ -310,15 +315,15 @@ _MAKERS: dict[str, list[Callable[[], list[Part]]]] = {
         lambda: _bottle(_WATER, 0.016, False),
         lambda: _bottle(_FLASK, 0.022, True),
     ],
-    "can": [lambda: _can(0.033, 0.116, False), lambda: _can(0.033, 0.116, True)],
+    "can": [lambda: can(0.033, 0.116, False), lambda: can(0.033, 0.116, True)],
     "glass": [
         lambda: _glass(0.028, 0.036, 0.105),
         lambda: _glass(0.032, 0.034, 0.085),
         _wine_glass,
     ],
     "jar": [lambda: _jar(0.042, 0.095, METAL), lambda: _jar(0.046, 0.075, WOOD), _cookie_jar],
-    "teapot": [lambda: _teapot(0.85), lambda: _teapot(1.0)],
-    "vase": [lambda: _vase(0.013, 0.012), lambda: _vase(0.018, 0.006)],
+    "teapot": [lambda: teapot(0.85), lambda: teapot(1.0)],
+    "vase": [lambda: vase(0.013, 0.012), lambda: vase(0.018, 0.006)],
     "pan": [lambda: _pan(DARK), lambda: _pan(WOOD)],
     "apple": [lambda: apple(True), lambda: apple(False)],
     "banana": [lambda: banana(0.75), lambda: banana(0.55)],
@@ -333,7 +338,7 @@ _MAKERS: dict[str, list[Callable[[], list[Part]]]] = {
     ],
     "block": [_block],
     "ball": [lambda: _ball(1), lambda: _ball(3)],
-    "book": [lambda: _book((0.115, 0.16, 0.024)), lambda: _book((0.1, 0.14, 0.038))],
+    "book": [lambda: book((0.115, 0.16, 0.024)), lambda: book((0.1, 0.14, 0.038))],
     "spoon": [_spoon],
     "fork": [_fork],
     "knife": [_knife],

@@ -10,13 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grex_ros.scenes.parts import Rgb
+from grex_ros.scenes.rooms import photo
 
 PATTERNS = ("plain", "wood", "planks", "checker", "noise", "stripes", "speckle", "weave")
 
 
 @dataclass(frozen=True)
 class Surface:
-    """A texture by its recipe: two colours (0..1) mixed by a pattern of `repeat` periods."""
+    """A texture by its recipe: two colours (0..1) mixed by a pattern of `repeat` periods.
+
+    Pattern "photo/NAME": a photographed surface, `repeat` times, tinted by the first colour.
+    """
 
     pattern: str
     first: Rgb
@@ -52,12 +56,28 @@ def sample_surface(rng: np.random.Generator, calm: bool = False) -> Surface:
 def paint_surface(surface: Surface, size: int) -> NDArray[np.uint8]:
     """The texture (size, size, 3) uint8 RGB."""
     rng = np.random.default_rng(surface.seed)
+    if surface.pattern.startswith("photo/"):
+        return _tile(surface, size, rng)
     mix = _mix(surface, size, rng)
     grain = _noise(rng, size, size // 2)
     share = cv2.addWeighted(mix, 255.0, grain, 30.0, -15.0, dtype=cv2.CV_8U)  # clips to 0..255
     ramp = np.linspace(surface.first, surface.second, 256) * 255
     palette = np.clip(ramp + 0.5, 0, 255).astype(np.uint8)[:, None]
     return np.asarray(cv2.LUT(cv2.merge([share, share, share]), palette), np.uint8)
+
+
+def _tile(surface: Surface, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Every second tile is mirrored, so that no seam shows."""
+    tile = photo(surface.pattern.removeprefix("photo/"))
+    if rng.random() < 0.5:
+        tile = tile.transpose(1, 0, 2)
+    tile = cv2.LUT(tile, np.clip(np.arange(256)[:, None] * surface.first, 0, 255).astype(
+        np.uint8)[None])  # fmt: skip
+    edge = len(tile)
+    line = (np.arange(size, dtype=np.float32) / size * surface.repeat + rng.random()) * edge
+    line = np.abs((line % (2 * edge)) - edge)
+    x, y = np.meshgrid(line, line)
+    return np.asarray(cv2.remap(tile, x, y, cv2.INTER_LINEAR, None, cv2.BORDER_REFLECT), np.uint8)
 
 
 def _mix(surface: Surface, size: int, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -40,7 +40,7 @@ def read(path: Path) -> Any:
 @pytest.fixture(scope="module")
 def renderer() -> Any:
     try:
-        with SceneRenderer() as made:
+        with SceneRenderer(wide=True) as made:
             yield made
     except RenderingUnavailable as error:
         pytest.skip(str(error))
@@ -61,7 +61,7 @@ def frames(renderer: SceneRenderer) -> dict[int, tuple[Frame, list[ViewObject]]]
     seeds += [generate.scene_seed(7, "val", n) for n in range(2)]
     made = {}
     for seed in seeds:
-        scene = sample_scene(seed, meshes=True)
+        scene = sample_scene(seed, meshes=True, look="wide")
         frame = renderer.render(scene, *SIZE)
         made[seed] = frame, view(scene, frame)
     return made
@@ -158,6 +158,8 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(dataset: Path, tmp_path: P
     [
         (("--seed", "8"), "other settings"),
         (("--size", "big"), "is not a size"),
+        (("--look", "dreamy"), "'dreamy' is none of plain, wide"),
+        (("--look", "plain"), "other settings"),
         (("--splits", "train:0.5,val:0.4"), "do not add up"),
         (("--splits", "train:0.5,test:0.5"), "is not one of"),
     ],
