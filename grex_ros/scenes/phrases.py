@@ -81,7 +81,6 @@ _SIDE_WAYS = {
         "in the left half",
         "in the left half of the picture",
         "to the left",
-        "on left",
         "at the left",
         "on the left-hand side",
         "in the left part of the image",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,22 @@ def entry(
                 "visible_fraction": round(seen.visible_fraction, 3),
             }
         )
+    refs = references(
+        image_id, split, expressions, categories,
+        {index: image_id * _IDS_AN_IMAGE + index for index in categories},
+    )  # fmt: skip
+    image = {"id": image_id, "file_name": file_name(image_id), "height": height, "width": width}
+    return {"image": image, "annotations": annotations, "refs": refs}
+
+
+def references(
+    image_id: int,
+    split: str,
+    expressions: Sequence[Expression],
+    categories: Mapping[int, int],
+    ann_ids: Mapping[int, int],
+) -> list[dict[str, Any]]:
+    """The refs of one picture; category and annotation ids by the objects' index in the view."""
     refs = []
     for number, expression in enumerate(expressions):
         name = image_id * _IDS_AN_IMAGE + number
@@ -85,7 +101,7 @@ def entry(
                 "ref_id": name,
                 "image_id": image_id,
                 "split": split,
-                "ann_id": [image_id * _IDS_AN_IMAGE + index for index in targets] or [NO_TARGET],
+                "ann_id": [ann_ids[index] for index in targets] or [NO_TARGET],
                 "category_id": [categories[index] for index in targets] or [NO_TARGET],
                 "no_target": not targets,
                 "file_name": file_name(image_id),
@@ -96,8 +112,7 @@ def entry(
                 "program": expression.program,
             }
         )
-    image = {"id": image_id, "file_name": file_name(image_id), "height": height, "width": width}
-    return {"image": image, "annotations": annotations, "refs": refs}
+    return refs
 
 
 def write_image(root: Path, image_id: int, frame: Frame) -> None:
@@ -158,17 +173,25 @@ class Journal:
             next(lines)
             yield from map(json.loads, lines)
 
-    def finish(self) -> dict[str, int]:
-        """Writes the two files from the pictures so far; answers how many of what there are."""
+    def finish(
+        self,
+        categories: Sequence[Mapping[str, Any]] | None = None,
+        keep: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = list,
+        description: str = "Generated tabletop scenes of grex_ros",
+    ) -> dict[str, int]:
+        """Writes the two files from the pictures so far; answers how many of what there are.
+
+        ``keep`` chooses from all refs; ``categories`` are those of the tabletop unless given.
+        """
         entries = sorted(self.entries(), key=lambda line: int(line["image"]["id"]))
-        refs = [ref for line in entries for ref in line["refs"]]
+        refs = keep([ref for line in entries for ref in line["refs"]])
         annotations = [note for line in entries for note in line["annotations"]]
         instances = {
-            "info": {"description": "Generated tabletop scenes of grex_ros", "version": "1"},
+            "info": {"description": description, "version": "1"},
             "licenses": [],
             "images": [line["image"] for line in entries],
             "annotations": annotations,
-            "categories": categories(),
+            "categories": list(categories or table_categories()),
         }
         _write_whole(self._root / INSTANCES_FILE, instances)
         _write_whole(self._root / REFS_FILE, refs)
@@ -198,7 +221,7 @@ class Journal:
         self.close()
 
 
-def categories() -> list[dict[str, Any]]:
+def table_categories() -> list[dict[str, Any]]:
     """COCO's list of categories: the kinds, numbered from 1."""
     group_of = {kind: group for group, kinds in GROUPS.items() for kind in kinds}
     return [
