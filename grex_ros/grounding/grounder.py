@@ -22,7 +22,13 @@ from grex_ros.model.text_encoder import Tokenizer, tokenizer_for
 
 from .objects import Grounding, Status
 from .pictures import full_size, resize, resize_on_device
-from .reading import Objects, objects_from_mask, objects_from_regions, target_probability
+from .reading import (
+    Calibration,
+    Objects,
+    objects_from_mask,
+    objects_from_regions,
+    target_probability,
+)
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 TEXT_CACHE = 256  # expressions whose word features are kept
@@ -64,6 +70,7 @@ class Grounder:
         self.tokenizer = tokenizer
         self.name = name
         self.thresholds = thresholds
+        self.calibration = Calibration()
         self.dtype = torch.float32
         self._words: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
         self._batch: Tensor | None = None  # the normalised picture
@@ -97,7 +104,7 @@ class Grounder:
 
         Raises:
             CheckpointError: the file cannot be used; the message says what to do.
-            ValueError: no such device, precision or engine here.
+            ValueError: no such device, precision or engine here; a calibration that is none.
         """
         place = choose_device(device)
         check_precision(place, precision)
@@ -107,6 +114,7 @@ class Grounder:
         thresholds = Thresholds(no_target=float(metadata.get("no_target_threshold", 0.5)))
         digest = file_digest(file)
         grounder = cls(model, tokenizer, f"{model.cfg.name}@{digest[:12]}", thresholds)
+        grounder.calibration = Calibration.from_metadata(metadata)
         grounder.move(place, precision)
         found, grounder.engine_note = choose_engine(model, digest, engine, grounder.dtype)
         if isinstance(found, ExportedReLA):
@@ -250,10 +258,13 @@ class Grounder:
         return pad([w for w, _ in found], True), pad([m for _, m in found], True)
 
     def _answers(self, texts: Sequence[str], out: RelaOutput) -> list[Grounding]:
-        no_target = out.no_target.float().softmax(1)[:, 1:]
+        shifts = self.calibration
+        no_target = out.no_target.float()
+        no_target = torch.cat((no_target[:, :1], no_target[:, 1:] + shifts.no_target), 1)
+        no_target = no_target.softmax(1)[:, 1:]
         target = out.target if out.target is not None else no_target[:, :0]
         # One copy to the CPU for all of them: each would wait for the GPU.
-        numbers = torch.cat((no_target, target.float().sigmoid()), 1).cpu()
+        numbers = torch.cat((no_target, (target.float() + shifts.target).sigmoid()), 1).cpu()
         if not bool(torch.isfinite(numbers).all()):
             raise FloatingPointError("the model's output is not a number")
         return [self._answer(text, numbers[i], out, i) for i, text in enumerate(texts)]
@@ -275,11 +286,11 @@ class Grounder:
 
     def _objects(self, target: Tensor, factor: float, out: RelaOutput, i: int) -> Objects:
         """The objects of expression ``i``; ``target`` scores (Q,) count times ``factor``."""
-        least = self.thresholds.target
+        least, pixel = self.thresholds.target, self.calibration.mask_threshold(self.thresholds.mask)
         if out.target is None:
             logits = full_size(out.target_mask[i].float(), self._scaled, self._size)
             probability = target_probability(logits)
-            return objects_from_mask(probability, self.thresholds.mask, least, factor)
+            return objects_from_mask(probability, pixel, least, factor)
         scores = target * factor
         keep = torch.nonzero(scores >= least)[:, 0]
         keep = keep[scores[keep].argsort(descending=True)]
@@ -287,7 +298,7 @@ class Grounder:
             return ()
         masks = out.masks[0 if len(out.masks) == 1 else i]
         logits = full_size(masks[keep.to(masks.device)].float(), self._scaled, self._size)
-        return objects_from_regions(scores[keep], logits, self.thresholds.mask)
+        return objects_from_regions(scores[keep], logits, pixel)
 
 
 def choose_device(name: str) -> torch.device:

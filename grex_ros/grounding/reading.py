@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 import cv2
 import numpy as np
@@ -15,6 +18,41 @@ from .objects import GroundedObject, crop_mask
 Objects = tuple[GroundedObject, ...]
 
 SPECK = 0.02  # parts of a mask below this share of the largest one are left out
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a checkpoint's calibration adds to the model's logits, so that 0.5 is the right
+    threshold of target scores, no-target scores and pixels; see ``training.calibrate``."""
+
+    target: float = 0.0
+    no_target: float = 0.0
+    mask: float = 0.0
+
+    KEY = "score_shifts"  # in a checkpoint's metadata; not annotated, so no field
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> Calibration:
+        """That of a checkpoint; none if it says nothing. ValueError for what is not one."""
+        try:
+            values = json.loads(metadata.get(cls.KEY, "{}"))
+            found = cls(**{name: float(value) for name, value in values.items()})
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{cls.KEY} in the metadata: {error}") from error
+        if not all(map(math.isfinite, asdict(found).values())):
+            raise ValueError(f"{cls.KEY} in the metadata: {found} is not finite")
+        return found
+
+    def to_metadata(self) -> dict[str, str]:
+        """What :meth:`from_metadata` reads."""
+        return {self.KEY: json.dumps(asdict(self))}
+
+    def mask_threshold(self, threshold: float) -> float:
+        """The probability that an uncalibrated pixel must have where a calibrated one needs
+        ``threshold``: a pixel costs nothing then."""
+        if self.mask == 0 or not 0 < threshold < 1:
+            return threshold
+        return 1 / (1 + math.exp(self.mask) * (1 - threshold) / threshold)
 
 
 def objects_from_regions(scores: Tensor, logits: Tensor, threshold: float) -> Objects:
