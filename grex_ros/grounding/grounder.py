@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import OrderedDict
@@ -13,15 +14,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from grex_ros.model.checkpoint import DEFAULT_CHECKPOINT, file_digest, load_checkpoint
+from grex_ros.model.checkpoint import (
+    DEFAULT_CHECKPOINT,
+    CheckpointError,
+    file_digest,
+    load_checkpoint,
+)
 from grex_ros.model.engines import ExportedReLA, choose_engine
+from grex_ros.model.generation import choose
 from grex_ros.model.inference import GraphedModel, lower_weights, prepare
 from grex_ros.model.region_decoder import RegionState, RelaOutput
 from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import Tokenizer, tokenizer_for
 
+from .description import Description, Region, read_regions, same_objects
 from .objects import Grounding, Status
-from .pictures import full_size, resize, resize_on_device
+from .pictures import full_size, given_tensors, resize, resize_on_device
 from .reading import (
     Calibration,
     Objects,
@@ -34,6 +42,8 @@ PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": to
 TEXT_CACHE = 256  # expressions whose word features are kept
 WARM_UP_SIZES = ((480, 640), (720, 1280))  # 4:3 and 16:9
 WARM_UP_TEXTS = ("the cup", "the red cup to the left of the blue bowl")
+BEAMS = 4  # of a description
+MOST_BEAMS = 16
 AT_ONCE = 8  # expressions in one pass of a backbone that reads them
 
 
@@ -75,6 +85,7 @@ class Grounder:
         self._words: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
         self._batch: Tensor | None = None  # the normalised picture
         self._state: RegionState | None = None  # ... and what needs no words of it
+        self._whole_state: RegionState | None = None  # ... with what other engines leave out
         self._size = (0, 0)  # height, width of the picture
         self._scaled = (0, 0)  # ... as the model sees it, without padding
         self._image_seconds = 0.0
@@ -131,7 +142,7 @@ class Grounder:
         if precision == "auto":
             precision = "float16" if device.type == "cuda" else "float32"
         self.dtype = PRECISIONS[precision]
-        self._batch = self._state = None
+        self._forget_picture()
         self.forget_words()
         model = prepare(self.model.float().to(device))
         if self.dtype is not torch.float32:
@@ -148,7 +159,7 @@ class Grounder:
             self.set_image(np.zeros((height, width, 3), np.uint8))
             for text in WARM_UP_TEXTS:
                 self.ground([text])
-        self._batch = self._state = None
+        self._forget_picture()
 
     def make_room(self, how: str) -> str:
         """Goes on with less memory after the GPU's ran out.
@@ -184,7 +195,7 @@ class Grounder:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise ValueError(f"image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
         start = time.perf_counter()
-        self._batch = self._state = None
+        self._forget_picture()
         self._size = image.shape[:2]
         pixels = self._pixels(image)
         self._scaled = (pixels.shape[1], pixels.shape[2])
@@ -202,6 +213,9 @@ class Grounder:
             return torch.from_numpy(resize(cfg, image)).permute(2, 0, 1)
         pinned = torch.from_numpy(np.ascontiguousarray(image)).pin_memory()
         return resize_on_device(cfg, pinned.to(device, non_blocking=True).permute(2, 0, 1))
+
+    def _forget_picture(self) -> None:
+        self._batch = self._state = self._whole_state = None
 
     @torch.inference_mode()
     def ground(self, expressions: Sequence[str]) -> list[Grounding]:
@@ -223,6 +237,63 @@ class Grounder:
             answers += self._answers(expressions[i : i + step], out)
         seconds = self._image_seconds + (time.perf_counter() - start) / len(expressions)
         return [replace(answer, latency=seconds) for answer in answers]
+
+    @torch.inference_mode()
+    def describe(
+        self, regions: Sequence[Region], *, beams: int = BEAMS, verify: bool = True
+    ) -> Description:
+        """An expression that means exactly these objects in the picture of :meth:`set_image`.
+
+        Args:
+            regions: one or more, each a box x0, y0, x1, y1 in pixels or a mask (H, W).
+            beams: width of the beam search, 1 (greedy) to 16.
+            verify: ground what was found again, and prefer the first expression that means the
+                same set: as many objects, each with an IoU of 0.5 or more.
+
+        Raises:
+            CheckpointError: the checkpoint has no generation head.
+            RuntimeError: there is no picture yet.
+            RegionError: a region cannot be used; a ValueError, as for ``beams``.
+        """
+        head = self.model.generation
+        if head is None or not self.model.cfg.generation_words:
+            raise CheckpointError(
+                f"this checkpoint has no generation head: {self.name} grounds expressions, but "
+                "cannot describe; train one that can (training/README.md)"
+            )
+        if not 1 <= beams <= MOST_BEAMS:
+            raise ValueError(f"beams must be 1 to {MOST_BEAMS}, not {beams}")
+        if self._batch is None:
+            raise RuntimeError("set_image() comes first")
+        start = time.perf_counter()
+        given = read_regions(regions, self._size)
+        with self._autocast():
+            state = self._regions()
+            cells = (state.mask_features.shape[2], state.mask_features.shape[3])
+            tensors = given_tensors(given, self._size, self._scaled, cells)
+            sets = choose(state, *(t.to(self.device) for t in tensors))
+            found = head.search(*head.encode(state, sets), beams)
+        if not found or not all(math.isfinite(score) for _, score in found):
+            raise FloatingPointError("the model's output is not a number")
+        texts = [text for text, _ in found]
+        place, verified = 0, None
+        if verify:
+            same = [same_objects(answer.objects, given) for answer in self.ground(texts)]
+            verified = any(same)
+            place = same.index(True) if verified else 0
+        seconds = time.perf_counter() - start
+        return Description(texts[place], verified, found[place][1], tuple(texts), seconds)
+
+    def _regions(self) -> RegionState:
+        """The picture's regions with all that torch knows of them; other engines leave out the mask
+        features, so torch then encodes the picture, once."""
+        assert self._batch is not None
+        if not isinstance(self.engine, ExportedReLA):
+            assert self._state is not None
+            return self._state
+        if self._whole_state is None:
+            self._whole_state = self.model.encode_image(self._batch)
+        return self._whole_state
 
     def _ground(self, words: Tensor, mask: Tensor) -> RelaOutput:
         """The model's output for word features (B, L, C) and mask (B, L) on the picture."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from grex_ros.model.config import RelaConfig
+from grex_ros.model.generation import box_inside
 from grex_ros.model.rela import STRIDE
+
+from .description import GivenObject
 
 
 def model_size(cfg: RelaConfig, height: int, width: int) -> tuple[int, int]:
@@ -62,3 +68,39 @@ def full_size(logits: Tensor, scaled: tuple[int, int], size: tuple[int, int]) ->
     x = F.interpolate(logits[None], padded, mode="bilinear", align_corners=False)
     x = x[:, :, : scaled[0], : scaled[1]]
     return F.interpolate(x, size, mode="bilinear", align_corners=False)[0]
+
+
+def given_tensors(
+    given: Sequence[GivenObject],
+    size: tuple[int, int],
+    scaled: tuple[int, int],
+    cells: tuple[int, int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What :func:`~grex_ros.model.generation.choose` takes, on the CPU.
+
+    Args:
+        size: height and width of the picture; scaled: of what the model sees, without padding;
+            cells: of the mask features of the padded picture.
+    """
+    padded = (4 * cells[0], 4 * cells[1])
+    scale = (scaled[1] / size[1] / padded[1], scaled[0] / size[0] / padded[0])
+    boxes = torch.tensor([item.box for item in given], dtype=torch.float32)
+    boxes = boxes * torch.tensor(scale * 2)
+    low, high = boxes.chunk(2, 1)
+    boxes = torch.cat(((low + high) / 2, high - low), 1)
+    inside = box_inside(boxes, *cells)
+    for i, item in enumerate(given):
+        if item.mask is not None:
+            inside[i] = _mask_cells(item.mask, scaled, padded)
+    return boxes, inside, torch.tensor([item.mask is not None for item in given])
+
+
+def _mask_cells(
+    mask: npt.NDArray[np.bool_], scaled: tuple[int, int], padded: tuple[int, int]
+) -> Tensor:
+    """How much of every cell a mask covers, 0..1, as training makes it of annotated masks."""
+    full: npt.NDArray[Any] = mask.astype(np.float32)
+    if full.shape != scaled:
+        full = cv2.resize(full, scaled[::-1], interpolation=cv2.INTER_AREA)
+    rows, columns = padded[0] - scaled[0], padded[1] - scaled[1]
+    return F.avg_pool2d(F.pad(torch.from_numpy(full)[None, None], (0, columns, 0, rows)), 4)[0, 0]

@@ -97,7 +97,7 @@ class ExpressionDecoder(nn.Module):
         """What the words attend: (S, Q + N, C), and (S, Q + N) True where there is nothing."""
         assert state.boxes is not None
         dim = self.region.in_features
-        waves = self.geometry(box_waves(state.boxes.detach(), dim))
+        waves = self.geometry(box_waves(state.boxes.detach().float(), dim))
         regions = (self.region(state.regions.transpose(0, 1)) + waves)[sets.picture]
         marked = regions + self.mark_embed(sets.marked.long())
         given = self.appearance(sets.pooled) + self.geometry(box_waves(sets.boxes, dim))
@@ -172,7 +172,9 @@ def choose(state: RegionState, boxes: Tensor, inside: Tensor, masked: Tensor) ->
     """
     assert state.boxes is not None and state.objectness is not None
     overlap = torch.where(
-        masked[:, None], mask_overlap(inside, state.masks[0]), box_overlap(boxes, state.boxes[0])
+        masked[:, None],
+        mask_overlap(inside, state.masks[0]),
+        box_overlap(boxes, state.boxes[0].float()),
     )
     # Of regions on the same object the one that was taught to be it is the surest.
     fit = torch.where(overlap >= SAME, overlap + state.objectness[0].sigmoid(), 0.0)
@@ -184,7 +186,7 @@ def choose(state: RegionState, boxes: Tensor, inside: Tensor, masked: Tensor) ->
         torch.zeros(1, dtype=torch.int64, device=boxes.device),
         marked,
         torch.zeros_like(marked),
-        pool(state.mask_features[0], inside[other])[None],
+        pool(state.mask_features[0].float(), inside[other])[None],
         boxes[other][None],
         other[other][None],
     )

@@ -11,8 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from std_msgs.msg import Header
+
+from grex_ros.grounding.description import Description, Region, RegionError
 from grex_ros.grounding.objects import Grounding, Status
 from grex_ros.ros.conversions import ImageError, ImageMessage, RgbArray, image_size, to_rgb
 from grex_ros.ros.messages import Answer, ReceivedCommand
@@ -24,6 +27,9 @@ CLOCK_TOLERANCE = 0.1
 """Seconds that a stamp may lie in the future before it is called wrong."""
 UNUSED_CLOCK = 3600.0
 """Seconds of age that no camera makes: the stamps come from another clock."""
+
+
+T = TypeVar("T")
 
 
 class GrounderLike(Protocol):
@@ -40,6 +46,9 @@ class GrounderLike(Protocol):
     def ground(self, expressions: Sequence[str]) -> list[Grounding]:
         """One answer per expression about the image."""
 
+    def describe(self, regions: Sequence[Region]) -> Description:
+        """An expression that means these objects in the image. RegionError if one is none."""
+
     def make_room(self, how: str) -> str:
         """Go on with less memory, by the parameter `on_out_of_memory`; what was done, or empty."""
 
@@ -50,6 +59,22 @@ class ReceivedImage:
 
     message: ImageMessage
     arrival: int
+
+
+@dataclass(frozen=True)
+class DescriptionAnswer:
+    """The answer to ~/describe. Durations in seconds; ``status`` is TARGETS exactly if there is an
+    expression.
+    """
+
+    header: Header
+    status: Status
+    status_message: str
+    expression: str = ""
+    verified: bool = False
+    image_age: float = 0.0
+    latency: float = 0.0
+    model: str = ""
 
 
 def image_age(image: ReceivedImage, now: int) -> tuple[float, str]:
@@ -110,11 +135,10 @@ class Answerer:
         begin = time.perf_counter()
         age, self.clock_note = image_age(image, self._now())
         size = image_size(image.message)
-        out_of_memory = False
         expression = command.meaning.expression if command and command.meaning else ""
 
         def without_objects(status: Status, message: str) -> Grounding:
-            sentence = f"{message} {self.clock_note}".rstrip()
+            sentence = self._with_clock_note(message)
             return Grounding(
                 expression, status, sentence, 0.0, (), size, time.perf_counter() - begin
             )
@@ -127,29 +151,64 @@ class Answerer:
             grounding = without_objects(
                 Status.NO_COMMAND, "No command is in force: the last one was empty."
             )
-        elif settings.max_image_age and age > settings.max_image_age:
-            grounding = without_objects(Status.STALE_IMAGE, _stale(age, settings.max_image_age))
         else:
-            try:
-                grounding = self._ground_with_room(image, expression, settings)
-            except ImageError as error:
-                grounding = without_objects(Status.INVALID_IMAGE, str(error))
-            except Exception as error:  # an answer with a status is always better than none
-                self._encoded = None
-                out_of_memory = _is_out_of_memory(error)
-                grounding = without_objects(Status.ERROR, _failure(error, size))
-                self._report(grounding.status_message)
-        if out_of_memory:
-            free_memory()  # here, where no traceback holds the tensors any more
+            found, status, sentence = self._ask(
+                image, settings, age, "Grounding", lambda: self._ground(expression)
+            )
+            grounding = found or without_objects(status, sentence)
         latency = time.perf_counter() - begin
         return Answer(image.message.header, command, grounding, age, latency, self._grounder.name)
 
-    def _ground_with_room(
-        self, image: ReceivedImage, expression: str, settings: Settings
-    ) -> Grounding:
-        """Ground; when memory runs out, once more in less of it, as `on_out_of_memory` says."""
+    def describe(
+        self, image: ReceivedImage, regions: Callable[[], Sequence[Region]], settings: Settings
+    ) -> DescriptionAnswer:
+        """An expression for the objects of ``regions``, or the reason why there is none;
+        ``regions`` may raise RegionError.
+        """
+        begin = time.perf_counter()
+        age, self.clock_note = image_age(image, self._now())
+        found, status, sentence = self._ask(
+            image, settings, age, "Describing", lambda: self._grounder.describe(regions())
+        )
+        return DescriptionAnswer(
+            image.message.header,
+            status,
+            "" if found else self._with_clock_note(sentence),
+            found.text if found else "",
+            bool(found and found.verified),
+            age,
+            time.perf_counter() - begin,
+            self._grounder.name,
+        )
+
+    def _ask(
+        self, image: ReceivedImage, settings: Settings, age: float, what: str, ask: Callable[[], T]
+    ) -> tuple[T | None, Status, str]:
+        """What ``ask`` says of the image, encoded, or the status and the sentence instead of it."""
+        if settings.max_image_age and age > settings.max_image_age:
+            return None, Status.STALE_IMAGE, _stale(age, settings.max_image_age)
         try:
-            return self._ground(image, expression, settings)
+            return self._ask_with_room(image, settings, what, ask), Status.TARGETS, ""
+        except ImageError as error:
+            return None, Status.INVALID_IMAGE, str(error)
+        except RegionError as error:
+            return None, Status.INVALID_COMMAND, f"The objects cannot be described: {error}."
+        except Exception as error:  # an answer with a status is always better than none
+            self._encoded = None
+            out_of_memory = _is_out_of_memory(error)
+            sentence = _failure(error, image_size(image.message), what)
+        self._report(sentence)
+        if out_of_memory:
+            free_memory()  # here, where no traceback holds the tensors any more
+        return None, Status.ERROR, sentence
+
+    def _ask_with_room(
+        self, image: ReceivedImage, settings: Settings, what: str, ask: Callable[[], T]
+    ) -> T:
+        """Ask; when memory runs out, once more in less of it, as `on_out_of_memory` says."""
+        try:
+            self._take_up(image, settings)
+            return ask()
         except Exception as error:
             if not _is_out_of_memory(error) or settings.on_out_of_memory == "error":
                 raise
@@ -160,12 +219,17 @@ class Answerer:
         if not done:
             raise failure
         self._report(
-            f"{_failure(failure, image_size(image.message))} {done} Configure the node again to go"
-            " back."
+            f"{_failure(failure, image_size(image.message), what)} {done} Configure the node again"
+            " to go back."
         )
-        return self._ground(image, expression, settings)
+        self._take_up(image, settings)
+        return ask()
 
-    def _ground(self, image: ReceivedImage, expression: str, settings: Settings) -> Grounding:
+    def _with_clock_note(self, sentence: str) -> str:
+        return f"{sentence} {self.clock_note}".rstrip()
+
+    def _take_up(self, image: ReceivedImage, settings: Settings) -> None:
+        """Encode the image, if that is not done, and set the thresholds."""
         if self._encoded is not image:
             self._encoded = None
             rgb = to_rgb(image.message)
@@ -185,6 +249,8 @@ class Answerer:
             if settings.no_target_threshold < 0
             else settings.no_target_threshold,
         )
+
+    def _ground(self, expression: str) -> Grounding:
         (grounding,) = self._grounder.ground([expression])
         scores = [grounding.no_target_score, *(item.score for item in grounding.objects)]
         if not all(math.isfinite(score) for score in scores):
@@ -192,11 +258,11 @@ class Answerer:
         return grounding
 
 
-def _failure(error: Exception, size: tuple[int, int]) -> str:
+def _failure(error: Exception, size: tuple[int, int], what: str) -> str:
     if _is_out_of_memory(error):
         return f"Out of memory with an image of {size[1]} x {size[0]} pixels; the memory was freed."
     reason = str(error).rstrip(".") or "no reason given"
-    return f"Grounding failed: {type(error).__name__}: {reason}."
+    return f"{what} failed: {type(error).__name__}: {reason}."
 
 
 def _stale(age: float, limit: float) -> str:

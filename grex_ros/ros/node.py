@@ -26,8 +26,10 @@ from grex_ros.ros import parameters, qos
 from grex_ros.ros.answering import Answerer, GrounderLike, ReceivedImage, free_memory, is_fresh
 from grex_ros.ros.commands import CommandInForce
 from grex_ros.ros.conversions import ImageMessage
+from grex_ros.ros.describe_service import DescribeService
 from grex_ros.ros.diagnostics import Diagnostics, diagnostic_array
 from grex_ros.ros.ground_service import GroundService
+from grex_ros.ros.image_calls import ImageCalls
 from grex_ros.ros.parameters import Settings
 from grex_ros.ros.publishers import AnswerPublishers
 from grex_ros.ros.worker import Worker
@@ -84,9 +86,11 @@ class GrexNode(LifecycleNode):
         self._images: Subscription[Any] | None = None
         self._worker: Worker[ReceivedImage] | None = None
         self._newest: ReceivedImage | None = None
-        self._service = GroundService(
-            self, self._commands, lambda: self._newest, self._diagnostics.answered
+        self._calls = ImageCalls(self, lambda: self._newest)
+        self._ground_service = GroundService(
+            self._calls, self._commands, self._diagnostics.answered
         )
+        self._describe_service = DescribeService(self._calls)
         parameters.declare(self, lambda: self.state == "unconfigured")
 
         topic = self.resolve_topic_name("command")
@@ -206,7 +210,7 @@ class GrexNode(LifecycleNode):
             event_callbacks=qos.subscription_events(topic, self._warn),
             qos_overriding_options=qos.overrides(),
         )
-        self._service.open(self._worker, self._answerer, topic)
+        self._calls.open(self._worker, self._answerer, topic)
         self._diagnostics.recovered()
         self.get_logger().info(
             f"Active: images from {topic}, commands from {self.resolve_topic_name('command')}."
@@ -218,7 +222,7 @@ class GrexNode(LifecycleNode):
 
     def _stop(self) -> None:
         """Take no more images; finish the frame in work."""
-        self._service.close()
+        self._calls.close()
         if self._images is not None:
             self.destroy_subscription(self._images)
         worker, self._images, self._worker, self._newest = self._worker, None, None, None
@@ -243,7 +247,7 @@ class GrexNode(LifecycleNode):
         image = ReceivedImage(message, self._now())
         self._newest = image
         self._diagnostics.image_came()
-        self._service.image_came(image)
+        self._calls.image_came(image)
         if self._worker is not None and (
             self._commands.open or parameters.read(self).mode == "latched"
         ):

@@ -73,5 +73,10 @@ def test_our_vision_msgs_can_talk_to_upstreams(message: str, hash_string: str) -
 def test_the_definitions_are_found_where_they_were_built() -> None:
     """`ros2 interface show` and bag tools read the .msg files from share/."""
     share = share_folder("grex_ros")
-    for file in ("msg/Grounding.msg", "msg/GroundedObject.msg", "srv/Ground.srv"):
+    for file in (
+        "msg/Grounding.msg",
+        "msg/GroundedObject.msg",
+        "srv/Describe.srv",
+        "srv/Ground.srv",
+    ):
         assert (share / file).read_bytes() == (ROOT / file).read_bytes()

@@ -149,7 +149,7 @@ def test_a_node_that_is_not_active_says_so(make_graph: MakeGraph) -> None:
 def test_deactivating_answers_the_calls_that_wait(make_graph: MakeGraph) -> None:
     graph = make_graph()
     call = graph.peer.ask("the red cup")
-    wait_until(lambda: bool(graph.node._service._waiting), "the call's waiting")
+    wait_until(lambda: bool(graph.node._calls._waiting), "the call's waiting")
     graph.change("deactivate")
     answer = result(call, 2.0).grounding
     assert answer.status == G.ERROR
