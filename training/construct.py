@@ -38,7 +38,7 @@ from training.dataset.writer import Entry, Journal, JournalError, file_name, ref
 SENTENCES = 0.3  # of the expressions are inside a whole sentence: "show me ..., please"
 BORROWED = 0.3  # of the expressions without a target come from other pictures, where that is so
 REFERENCED = 0.2  # of the training pictures say each set of targets in several ways; others all do
-PARTNERS = 4  # pictures that are asked for an expression to borrow
+PARTNERS = 2  # pictures that are asked for an expression to borrow
 _STREAM, _PARTNER_STREAM = 0x70686F74, 0x6C656E64
 
 
@@ -202,7 +202,7 @@ class Author:
             except DatasetError:
                 view = []
             rng = np.random.default_rng([self._options.seed, image_id, _PARTNER_STREAM])
-            lend = compose(view, rng, 12, 0.0, sentences=SENTENCES, setting=setting) if view else []
+            lend = compose(view, rng, 10, 0.0, sentences=SENTENCES, setting=setting) if view else []
             self._lent[image_id] = lend
         return self._lent[image_id]
 

@@ -29,7 +29,7 @@ ONE = 0.47  # of the expressions that have targets
 EASY = 0.28  # of the expressions without one: the kind is not there at all
 ABSURD = 0.36  # of the easy ones: nothing that belongs on a table
 
-_POOL = 120  # programs drawn to find several for the same objects
+_POOL = 90  # programs drawn to find several for the same objects
 _PLACES = ("left", "right", "front", "back", "top", "bottom")
 _NO_MEANING = ("the", "a", "an", "all", "of", "every", "each", "any", "that", "is", "are", "which")
 
@@ -51,7 +51,8 @@ class Expression:
     the same. ``category`` is the reasoning asked for: "kind", "color", "size", "count", "position",
     "relation", "and", "except" or "all"; without a target, the clause that is false ("absent" where
     the kind itself is). ``falsified`` is "" with targets, else "easy" (the kind is absent) or
-    "deceptive" (one clause of a true expression was made false).
+    "deceptive" (one clause of a true expression was made false). ``spoken`` is the number of
+    objects that the words speak of, which decides between "is" and "are".
     """
 
     text: str
@@ -59,6 +60,7 @@ class Expression:
     targets: tuple[int, ...]
     category: str
     falsified: str = ""
+    spoken: int = 1
 
 
 class Speaker(Protocol):
@@ -143,6 +145,7 @@ class Composer:
         self._setting = setting
         self._sampler = ProgramSampler(view, rng, known, setting.sight, setting.complete)
         self._speaker = setting.speaker(rng, self._sampler.size)
+        self._absent: list[Program] | None = None
         self._pool: dict[tuple[int, ...], list[tuple[Program, str]]] | None = None
 
     def something(self, one: bool) -> Expression | None:
@@ -160,8 +163,9 @@ class Composer:
         return self._said(*drawn)
 
     def _said(self, program: Program, category: str) -> Expression | None:
-        text = self._speaker.say(program, self._sampler.size(program))
-        return Expression(text, program, self.targets(program), category) if text else None
+        targets = self.targets(program)
+        text = self._speaker.say(program, len(targets))
+        return Expression(text, program, targets, category, "", len(targets)) if text else None
 
     def references(self, expression: Expression, number: int) -> list[Expression]:
         """The expression and others for the same targets, ``number`` together if there are so many.
@@ -198,8 +202,7 @@ class Composer:
         """The expression, with that probability inside a whole sentence."""
         if not share or not self._sampler.chance(share):
             return expression
-        number = len(expression.targets)
-        words = dress(expression.text, number, self._sampler.rng, self._setting.hands)
+        words = dress(expression.text, expression.spoken, self._sampler.rng, self._setting.hands)
         return replace(expression, text=words)
 
     def all_of_kind_and_color(self) -> Expression | None:
@@ -228,7 +231,9 @@ class Composer:
 
     def absent(self) -> Expression | None:
         """A kind, or a group of kinds, that is often on the table but not on this one."""
-        choices = absent(self._sampler)
+        if self._absent is None:
+            self._absent = absent(self._sampler)
+        choices = self._absent
         return self._easy(self._sampler.pick(choices)) if choices else None
 
     def deceptive(
@@ -242,9 +247,10 @@ class Composer:
                 drawn = self._sampler.draw(sources or SOURCES[clause], lambda size: size > 0)
                 false = falsify(drawn[0], clause, self._sampler) if drawn else None
                 if drawn and false:
-                    text = self._speaker.say(false, self._sampler.size(drawn[0]))
+                    number = self._sampler.size(drawn[0])
+                    text = self._speaker.say(false, number)
                     if text:
-                        return Expression(text, false, (), clause, "deceptive")
+                        return Expression(text, false, (), clause, "deceptive", number)
         return None
 
     def borrow(self, other: Expression) -> Expression | None:
@@ -266,7 +272,7 @@ class Composer:
             places = [place for place in self._setting.sight.extremes if place in _PLACES]
             program = ["extreme", program, sampler.pick(places)]
         text = self._speaker.say(program, number)
-        return Expression(text, program, (), "absent", "easy") if text else None
+        return Expression(text, program, (), "absent", "easy", number) if text else None
 
     def targets(self, program: Program) -> tuple[int, ...]:
         """What a program means, in rising order."""

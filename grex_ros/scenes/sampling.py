@@ -42,6 +42,8 @@ class ProgramSampler:
         self.known = tuple(known)
         self._sight = sight
         self._complete = complete
+        self._meant: dict[str, frozenset[int]] = {}  # the same programs are drawn again and again
+        self._clear: dict[str, bool] = {}
         self.kinds = sorted({seen.kind for seen in self.view})
         self.colors = sorted({seen.color for seen in self.view} - {""})
 
@@ -69,11 +71,17 @@ class ProgramSampler:
 
     def means(self, program: Program) -> frozenset[int]:
         """The objects of the view that a program means."""
-        return evaluate(program, self.view, self._sight)
+        key = repr(program)
+        if key not in self._meant:
+            self._meant[key] = evaluate(program, self.view, self._sight)
+        return self._meant[key]
 
     def is_clear(self, program: Program) -> bool:
         """Whether that is beyond doubt."""
-        return is_clear(program, self.view, self._sight)
+        key = repr(program)
+        if key not in self._clear:
+            self._clear[key] = is_clear(program, self.view, self._sight)
+        return self._clear[key]
 
     def shuffled(self, weights: Mapping[str, float]) -> Iterator[str]:
         """The names in random order, the heavy ones rather early."""
