@@ -243,6 +243,8 @@ class Composer:
     ) -> Expression | None:
         """A true expression, of one of the categories ``sources``, with one clause made false."""
         for clause in self._sampler.shuffled(clauses):
+            if clause == "count" and not self._setting.complete:
+                continue  # of "the four people" before three nobody knows what was counted
             for _ in range(TRIES // 2):
                 drawn = self._sampler.draw(sources or SOURCES[clause], lambda size: size > 0)
                 false = falsify(drawn[0], clause, self._sampler) if drawn else None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from grex_ros.scenes.vocabulary import UNCLEAR_IN_GROUP, WIDER_KINDS
+from grex_ros.scenes.vocabulary import GROUPS, UNCLEAR_IN_GROUP, WIDER_KINDS
 
 if TYPE_CHECKING:
     from grex_ros.scenes.scene import ViewObject
@@ -30,7 +30,8 @@ class Sight:
     ``distance`` is between two objects, ``nearest_margin`` how many times farther the second
     nearest must be. ``in_row``: whether objects, sorted from the left, make one row.
     ``color_doubtful``: whether an object without a known colour may be called by this one.
-    ``kind_doubtful``: kinds that programs must not name, as not all of them may be known.
+    ``doubtful_kinds``: kinds that programs must not name, as not all of them may be known;
+    ``groups``: those of which all kinds are known.
     """
 
     extremes: Mapping[str, tuple[Key, Test]]
@@ -42,6 +43,7 @@ class Sight:
     size_margin: Test
     color_doubtful: Callable[[ViewObject, str], bool] = lambda seen, color: True
     doubtful_kinds: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset(GROUPS)
 
     def left_of(self, a: ViewObject, b: ViewObject) -> bool:
         """Beyond doubt left of."""
@@ -55,6 +57,8 @@ class Sight:
     def group_is_clear(self, group: str, kinds: frozenset[str], members: list[ViewObject]) -> bool:
         """Whether it is clear which of the members belong to a group of ``kinds``."""
         unclear = UNCLEAR_IN_GROUP.get(group, frozenset())
+        if group not in self.groups:
+            return False
         return not kinds & self.doubtful_kinds and not any(seen.kind in unclear for seen in members)
 
 

@@ -80,7 +80,11 @@ def colors(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> tuple[str, frozen
     sure = {
         "black": (value < 0.2) & (saturation < 0.7),
         "white": (saturation < 0.13) & (value > 0.74),
-        "brown": within((5, 42)) & (saturation > 0.3) & (value > 0.15) & (value < 0.5),
+        "brown": within((5, 42))
+        & (saturation > 0.3)
+        & (saturation < 0.75)
+        & (value > 0.15)
+        & (value < 0.45),
     }
     maybe = {
         "black": value < 0.36,
@@ -267,5 +271,6 @@ PICTURE = Sight(
     nearest_margin=1.8,
     in_row=_in_row,
     size_margin=_larger,
+    groups=frozenset({"animal", "cutlery", "vehicle"}),
     color_doubtful=lambda seen, color: color in seen.maybe,  # type: ignore[attr-defined]
 )
