@@ -112,13 +112,14 @@ def _found_again(
 
 def why_silent(grounder: Grounder) -> str:
     """Why the model cannot describe, as a sentence; empty if it can."""
-    if getattr(grounder.model.cfg, "generation_layers", 0):
+    cfg = grounder.model.cfg
+    if cfg.generation_layers and cfg.generation_words:
         return ""
     return f"GREG is left out: {grounder.name} has no generation head"
 
 
 def describer(grounder: Grounder) -> Describe:
-    """A Grounder's descriptions as its users get them, unverified."""
+    """A Grounder's descriptions, the best found each; unverified, as consistency is measured."""
 
     def describe(image: np.ndarray, sets: Sequence[Sequence[Box]]) -> list[str]:
         grounder.set_image(image)

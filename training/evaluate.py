@@ -86,6 +86,7 @@ def main(
         Size, typer.Option(help="Masks at the picture's own size, or 480 x 480 as published.")
     ] = Size.PICTURE,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, torch, onnxruntime, openvino.")] = "auto",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
     target_threshold: Annotated[
         float | None,
@@ -126,7 +127,10 @@ def main(
         files = find_dataset(dataset)
         records = load_dataset(dataset, split, raw=published)[:limit]
         grounder = Grounder.from_checkpoint(
-            checkpoint, device=device, precision="float32" if published else "auto"
+            checkpoint,
+            device=device,
+            precision="float32" if published else "auto",
+            engine=engine,
         )
         silent = why_silent(grounder) if "greg" in wanted else ""
         if "greg" in wanted and not silent:

@@ -338,7 +338,8 @@ class StandIn:
     device = torch.device("cpu")
 
     def __init__(self, predict: Predict, speaks: bool = False) -> None:
-        cfg = SimpleNamespace(instance_heads=True, generation_layers=int(speaks))
+        words = ("cup",) if speaks else ()
+        cfg = SimpleNamespace(instance_heads=True, generation_layers=2, generation_words=words)
         self.model = SimpleNamespace(cfg=cfg)
         self.thresholds = Thresholds()
         self.asked_with: list[Thresholds] = []
@@ -599,7 +600,7 @@ def test_command_with_a_real_model(dataset: Path, tmp_path: Path, size: str) -> 
     torch.manual_seed(0)
     checkpoint, path = tmp_path / "untrained.safetensors", tmp_path / "scores.json"
     save_checkpoint(ReLA(RelaConfig.preset("tabletop")), checkpoint)
-    arguments = ("--checkpoint", str(checkpoint), "--device", "cpu", "--out", str(tmp_path))
+    arguments = ("--checkpoint", str(checkpoint), "--engine", "torch", "--out", str(tmp_path))
     result = invoke("--dataset", str(dataset), *arguments, "--size", size)
     assert result.exit_code == 0, result.output
     content = json.loads(path.read_text())
