@@ -270,7 +270,8 @@ class SceneRenderer:
         things = [*scene.objects, *(t for t in scene.clutter if t.size)]
         aspect = rect.width / rect.height
         boxes = [_box_in_picture(thing, scene.camera, aspect) for thing in things]
-        meets = np.array([[_overlap(a, b) for b in boxes] for a in boxes]).reshape(len(things), -1)
+        meets = np.array([[_overlap(a, b) for b in boxes] for a in boxes])
+        meets = meets.reshape(len(things), len(things))
         np.fill_diagonal(meets, False)
         waiting = [i for i in range(n) if meets[i].any()]
         while waiting:

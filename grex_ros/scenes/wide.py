@@ -131,7 +131,7 @@ def _finish(wish: Wish, rng: np.random.Generator) -> dict[str, Any]:
         return finish | {"gloss": float(rng.uniform(0.5, 0.9)), "metal": True,
                          "print": Print("brushed", main, main, main, 1)}  # fmt: skip
     elif not color or rng.random() > _PRINTED.get(kind, 0.06):
-        if rng.random() < 0.5:
+        if rng.random() < 0.65:
             return finish
         wooden = color == "brown" and rng.random() < 0.6
         patterns = ("grain",) if wooden else ("mottle", "mottle", "brushed")
@@ -216,7 +216,7 @@ def _sample_lights(rng: np.random.Generator, around: Surroundings) -> tuple[Ligh
         way = np.array([np.cos(turn) * np.cos(height), np.sin(turn) * np.cos(height),
                         -np.sin(height)])  # fmt: skip
     way /= np.linalg.norm(way)
-    shadows = int(rng.choice([0, 1, 2], p=[0.1, 0.55, 0.35]))
+    shadows = int(rng.choice([0, 1, 2], p=[0.15, 0.65, 0.2]))
     spread = rng.uniform(0.02, 0.1)
     lights = []
     key = rest * share

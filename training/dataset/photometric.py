@@ -85,7 +85,8 @@ def _curves(rng: np.random.Generator, mean: float) -> Picture:
     balance = np.exp(np.clip([warm, green, -warm], -0.11, 0.11))
     gain = np.exp(np.clip(rng.normal(0, 0.2), -0.55, 0.4))
     # a bright picture is not pushed far over the top, a dark one not into the dark
-    gain = np.clip(gain, min(1.0, 0.2 / max(mean, 0.02)), max(1.0, 0.72 / max(mean, 0.02)))
+    gain = np.clip(gain, min(1.0, 0.27 / max(mean, 0.02)), max(1.0, 0.72 / max(mean, 0.02)))
+    gain *= max(1.0, 0.17 / max(mean, 0.06))  # as a camera would brighten the dark
     x = line * gain * balance
     x = np.clip(x, 0, None) ** np.exp(rng.normal(0, 0.13))
     x = (x - 0.45) * rng.uniform(0.75, 1.25) + 0.45
