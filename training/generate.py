@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
 import signal
 import time
@@ -15,18 +16,25 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from grex_ros.scenes.expressions import compose
+from grex_ros.scenes.expressions import TABLETOP, compose
 from grex_ros.scenes.objects import KINDS, PROCEDURAL_KINDS
 from grex_ros.scenes.programs import Program
 from grex_ros.scenes.renderer import RenderingUnavailable, SceneRenderer
 from grex_ros.scenes.scene import LOOKS, sample_scene, view
 from grex_ros.scenes.world import has_unnamed_things
+from training.dataset.unseen_phrases import SeenWording, UnseenWording
 from training.dataset.writer import Entry, Journal, JournalError, entry, write_image
 
 SPLITS = ("train", "val", "testA", "testB")
 SCENES_A_SPLIT = 250_000  # how many seeds each split owns
 SENTENCES = 0.3  # of the expressions are inside a whole sentence: "could you hand me ..."
 REFERENCED = 0.2  # of the training pictures say each set of targets in several ways; others all do
+# How to speak, and how often in a whole sentence.
+WORDINGS = {
+    "ours": (TABLETOP, SENTENCES),
+    "unseen": (dataclasses.replace(TABLETOP, speaker=UnseenWording), 0.0),
+    "seen": (dataclasses.replace(TABLETOP, speaker=SeenWording), 0.0),
+}
 
 _EXPRESSIONS_STREAM = 0x776F7264  # keeps the words' random numbers apart from the scene's
 
@@ -45,6 +53,7 @@ class Task:
     meshes: bool
     references: int = 1  # ways in which a set of targets is said
     look: str = "wide"
+    wording: str = "ours"  # a key of WORDINGS
 
 
 def scene_seed(seed: int, split: str, number: int) -> int:
@@ -89,9 +98,10 @@ def make(task: Task, renderer: SceneRenderer) -> Entry:
     rng = np.random.default_rng([task.seed, _EXPRESSIONS_STREAM])
     known = KINDS if task.meshes else PROCEDURAL_KINDS
     several = task.split != "train" or rng.random() < REFERENCED
+    setting, sentences = WORDINGS[task.wording]
     expressions = compose(
-        seen, rng, task.expressions, task.no_target, known, sentences=SENTENCES,
-        references=task.references if several else 1,
+        seen, rng, task.expressions, task.no_target, known, sentences=sentences,
+        references=task.references if several else 1, setting=setting,
     )  # fmt: skip
     if has_unnamed_things(scene):
         expressions = [said for said in expressions if not means_all_things(said.program)]
@@ -156,6 +166,13 @@ def main(
     splits: Annotated[str, typer.Option(help="Shares of the splits.")] = "train:0.94,val:0.06",
     meshes: Annotated[bool, typer.Option(help="Imported household models too.")] = True,
     look: Annotated[str, typer.Option(help=f"{' or '.join(LOOKS)} scenes.")] = "wide",
+    wording: Annotated[
+        str,
+        typer.Option(
+            help="ours; unseen: in words that training never uses; seen: of what those can say, "
+            "but in ours, to compare."
+        ),
+    ] = "ours",
 ) -> None:
     """Render scenes and compose expressions over them, in gRefCOCO's own file layout.
 
@@ -167,6 +184,8 @@ def main(
         counts = parse_splits(splits, scenes)
         if look not in LOOKS:
             raise ValueError(f"look {look!r} is none of {', '.join(LOOKS)}")
+        if wording not in WORDINGS:
+            raise ValueError(f"wording {wording!r} is none of {', '.join(WORDINGS)}")
         settings = {
             "seed": seed,
             "size": [width, height],
@@ -176,10 +195,12 @@ def main(
             "look": look,
             "references": references,
         }
+        if wording != "ours":
+            settings["wording"] = wording
         with Journal(out, settings) as journal:
             tasks = [
                 Task(out, scene_seed(seed, split, number), split, width, height, expressions,
-                     no_target, meshes, references, look)
+                     no_target, meshes, references, look, wording)
                 for split, count in counts.items()
                 for number in range(count)
             ]  # fmt: skip

@@ -118,7 +118,7 @@ def compose(
     found: dict[str, Expression] = {}
     # A set of targets brings several expressions, nothing brings one.
     no_target = references * no_target / (references * no_target + 1 - no_target)
-    for _ in range(2 * count):
+    for _ in range(3 * count):
         if len(found) >= count:
             break
         if rng.random() < no_target:
