@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from grex_ros.metrics.greg import GregSample, same_set, tokenize
-from training.dataset.records import Record, read_image
+from training.dataset.records import DatasetError, Record, read_image
 from training.scoring import Predict, Rules, kept_objects
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def describe_all(
     """Describes every set of every record; Ctrl-C ends it with what there is.
 
     ``predict`` may give objects of any score: the rules' thresholds are applied here. Raises
-    DatasetError for a picture that cannot be read, RuntimeError for a set without an expression.
+    DatasetError for a picture or a box that cannot be used, RuntimeError for a set without an
+    expression.
     """
     descriptions = Descriptions()
     try:
@@ -74,7 +75,10 @@ def describe_all(
                 boxes = {instance.ann_id: instance.box for instance in record.instances}
                 asked = [[boxes[ann_id] for ann_id in ann_ids] for ann_ids in sets]
                 start = time.perf_counter()
-                texts = describe(image, asked)
+                try:
+                    texts = describe(image, asked)
+                except ValueError as error:  # a box without a pixel of the picture
+                    raise DatasetError(f"{record.image_path}: {error}") from error
                 descriptions.seconds += time.perf_counter() - start
                 if len(texts) != len(asked):
                     raise RuntimeError(

@@ -599,7 +599,8 @@ def test_command_with_a_real_model(dataset: Path, tmp_path: Path, size: str) -> 
     """An untrained one, loaded from its file: every expression gets its answer."""
     torch.manual_seed(0)
     checkpoint, path = tmp_path / "untrained.safetensors", tmp_path / "scores.json"
-    save_checkpoint(ReLA(RelaConfig.preset("tabletop")), checkpoint)
+    words = ("the", "left", "cup", "cups", "both") if size == "picture" else ()
+    save_checkpoint(ReLA(RelaConfig.preset("tabletop").replace(generation_words=words)), checkpoint)
     arguments = ("--checkpoint", str(checkpoint), "--engine", "torch", "--out", str(tmp_path))
     result = invoke("--dataset", str(dataset), *arguments, "--size", size)
     assert result.exit_code == 0, result.output
@@ -608,6 +609,12 @@ def test_command_with_a_real_model(dataset: Path, tmp_path: Path, size: str) -> 
     assert (content["complete"], content["expressions"]) == (True, 10)
     assert (content["size"], content["decision"]) == (size, "objects")
     assert content["seconds_per_image"] > 0
+    if words:
+        said = {word for d in content["greg"]["descriptions"] for word in d["text"].split()}
+        assert content["greg"]["overall"]["expressions"] == 6
+        assert content["greg"]["complete"] and said and said <= set(words)
+    else:
+        assert "no generation head" in content["greg_left_out"]
 
 
 def test_command_names_a_missing_checkpoint(dataset: Path) -> None:
