@@ -47,7 +47,8 @@ class Options:
     """What decides the expressions. ``balance``: shares of one, many and none where held out."""
 
     out: Path
-    expressions: int
+    expressions: int  # a picture, in training
+    held_out_expressions: int
     no_target: float
     references: int
     seed: int
@@ -159,7 +160,7 @@ class Author:
         self, image_id: int, view: Any, setting: Setting, rng: np.random.Generator, times: int
     ) -> list[Expression]:
         """One, many and none in the wished proportion, as far as the picture has them."""
-        total, balance = self._options.expressions, self._options.balance
+        total, balance = self._options.held_out_expressions, self._options.balance
         kept: list[Expression] = []
         for which, share in enumerate(balance):
             wanted = -(-total * share // sum(balance))
@@ -305,11 +306,11 @@ def main(
             frozenset(int(n) for n in val_ids.read_text().split()) if val_ids else frozenset()
         )
         album = read_album(instances, images, held_out)
-        options = Options(out, expressions, no_target, references, seed, wished)
+        options = Options(out, expressions, val_expressions, no_target, references, seed, wished)
         settings = {
             "instances": hashlib.sha256(instances.read_bytes()).hexdigest(),
             "held out": sorted(held_out), "expressions": expressions, "no_target": no_target,
-            "balance": list(wished), "references": references, "seed": seed,
+            "held-out expressions": val_expressions, "balance": list(wished), "references": references, "seed": seed,
         }  # fmt: skip
         with Journal(out, settings) as journal:
             try:

@@ -88,7 +88,7 @@ class Wording:
         if noun.thing and told and not definite and self._chance(0.3):
             noun = _Noun("one", "ones", thing=True)
         body = self._body(parts, noun, plural=False)
-        if definite or parts.unique or noun.singular == "one":
+        if definite or parts.unique or parts.before or noun.singular == "one":
             bare = not definite and noun.singular != "one" and self._chance(0.14)
             return body if bare else "the " + body
         draw = self._rng.random()
