@@ -19,7 +19,8 @@ from grex_ros.scenes.programs import evaluate
 from grex_ros.scenes.renderer import RenderingUnavailable, SceneRenderer
 from grex_ros.scenes.scene import Frame, ViewObject, sample_scene, view
 from training import generate
-from training.dataset.grefcoco import instance_mask, load_grefcoco, read_image
+from training.dataset.grefcoco import load_grefcoco
+from training.dataset.records import instance_mask, read_image
 from training.dataset.writer import Journal, JournalError, entry, file_name
 
 SCENES, EXPRESSIONS, SIZE = 5, 6, (160, 120)

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from grex_ros.grounding import rle
-from training.dataset.grefcoco import (
+from training.dataset.grefcoco import load_grefcoco
+from training.dataset.records import (
     DatasetError,
     Instance,
     ReferringExpression,
     instance_mask,
-    load_grefcoco,
     merged_mask,
 )
 

@@ -17,8 +17,9 @@ import pytest
 from grex_ros.grounding import rle
 from grex_ros.model.text_encoder import Tokenizer
 from tests.model.golden import DATA, rule_image
-from training.dataset.grefcoco import DatasetError, Instance, Record, load_grefcoco, merged_mask
+from training.dataset.grefcoco import load_grefcoco
 from training.dataset.official import SIDE, has_run_lengths, read_image, squeeze
+from training.dataset.records import DatasetError, Instance, Record, merged_mask
 
 INFO: dict[str, Any] = json.loads((DATA / "mapper.json").read_text())
 CASES: list[dict[str, Any]] = INFO["cases"]

@@ -12,32 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .coco import IMAGE_FOLDERS, NO_TARGET, DatasetFiles, load_records, read_json
-from .records import (
-    DatasetError,
-    Instance,
-    Record,
-    ReferringExpression,
-    instance_mask,
-    merged_mask,
-    read_image,
-)
-
-__all__ = [
-    "IMAGE_FOLDER",
-    "INSTANCES_FILE",
-    "NO_TARGET",
-    "REFS_FILE",
-    "DatasetError",
-    "Instance",
-    "Record",
-    "ReferringExpression",
-    "instance_mask",
-    "load_grefcoco",
-    "merged_mask",
-    "read_image",
-    "read_refs",
-]
+from .coco import IMAGE_FOLDERS, DatasetFiles, load_records, read_json
+from .records import Record
 
 REFS_FILE = Path("grefcoco") / "grefs(unc).json"
 INSTANCES_FILE = Path("grefcoco") / "instances.json"

@@ -20,7 +20,7 @@ import PIL.ImageOps
 
 from grex_ros.grounding import rle
 
-from .grefcoco import DatasetError, Instance, Record, instance_mask
+from .records import DatasetError, Instance, Record, instance_mask
 
 SIDE = 480  # pixels
 

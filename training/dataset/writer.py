@@ -24,7 +24,8 @@ from grex_ros.scenes.expressions import Expression
 from grex_ros.scenes.objects import KINDS
 from grex_ros.scenes.scene import Frame, ViewObject
 from grex_ros.scenes.vocabulary import GROUPS
-from training.dataset.grefcoco import IMAGE_FOLDER, INSTANCES_FILE, NO_TARGET, REFS_FILE
+from training.dataset.coco import NO_TARGET
+from training.dataset.grefcoco import IMAGE_FOLDER, INSTANCES_FILE, REFS_FILE
 
 JOURNAL_FILE = Path("grefcoco") / "journal.jsonl"
 JPEG_QUALITY = 93
