@@ -310,7 +310,8 @@ def main(
         settings = {
             "instances": hashlib.sha256(instances.read_bytes()).hexdigest(),
             "held out": sorted(held_out), "expressions": expressions, "no_target": no_target,
-            "held-out expressions": val_expressions, "balance": list(wished), "references": references, "seed": seed,
+            "held-out expressions": val_expressions, "balance": list(wished),
+            "references": references, "seed": seed,
         }  # fmt: skip
         with Journal(out, settings) as journal:
             try:
