@@ -85,7 +85,7 @@ setup(
         "engines": ["onnxruntime>=1.19", "openvino>=2024.4", "onnx>=1.17"],  # faster on CPUs
         "demo": ["mujoco>=4", "rosbags>=0.11"],
         "train": [
-            *("accelerate>=1", "scipy>=1.9", "pyyaml>=6", "matplotlib>=3.8"),
+            *("accelerate>=1", "tensorboard>=2.15", "scipy>=1.9", "pyyaml>=6", "matplotlib>=3.8"),
             *("pycocotools>=2", "pycocoevalcap>=1.2", "nltk>=3.8"),
         ],
         "dev": ["pytest>=8", "pytest-timeout>=2", "hypothesis>=6", "ruff", "mypy"],
