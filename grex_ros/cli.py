@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from grex_ros.cli_describe import describe
+from grex_ros.cli_input import (
+    Checkpoint,
+    Device,
+    Precision,
+    load_grounder,
+    one_line_errors,
+    read_picture,
+)
 
 if TYPE_CHECKING:
     from grex_ros.grounding.command import Command
@@ -19,20 +26,12 @@ if TYPE_CHECKING:
     # name, how far it is from torch, seconds of each step
     from grex_ros.reports import EngineRow
 
-BAD_INPUT = 2
-
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     help="Finds the objects that a sentence means in a picture: one, many or none.",
 )
-
-Checkpoint = Annotated[
-    str, typer.Option(help="Weights, a .safetensors file; without it those of the package.")
-]
-Precision = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")]
-Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
 
 
 @app.command()
@@ -66,10 +65,12 @@ def ground(
     Exits with 0 if there is an answer, "no target" included, and with 2 and one line if the
     picture, the words, the weights or the device cannot be used.
     """
-    with _one_line_errors():
+    with one_line_errors():
         command = _command(words)
-        picture = _read_picture(image)
-        grounder = _load(checkpoint, device, precision, "torch")  # for one picture the quickest
+        picture = read_picture(image)
+        grounder = load_grounder(
+            checkpoint, device, precision, "torch"
+        )  # for one picture the quickest
         changes = {
             "target": target_threshold,
             "mask": mask_threshold,
@@ -84,6 +85,9 @@ def ground(
         print(json.dumps(_record(image, command, answer, grounder), ensure_ascii=False))
     else:
         _print_answer(command, answer, grounder)
+
+
+app.command()(describe)
 
 
 @app.command()
@@ -105,7 +109,7 @@ def demo(
 
     Exits with 0 if every command got its answer.
     """
-    with _one_line_errors():
+    with one_line_errors():
         from grex_ros.demo.run import run_demo
 
         code = run_demo(
@@ -137,7 +141,7 @@ def benchmark(
 
     Without --preset the checkpoint is timed, by default that of the package.
     """
-    with _one_line_errors():
+    with one_line_errors():
         from grex_ros.benchmark import (
             example_picture,
             print_benchmark,
@@ -151,12 +155,12 @@ def benchmark(
             raise ValueError("give --preset or --checkpoint, not both")
         if preset and preset not in PRESETS:
             raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
-        picture = example_picture() if image is None else _read_picture(image)
+        picture = example_picture() if image is None else read_picture(image)
         use_threads(threads)
         if preset:
             grounder = random_grounder(preset, device, precision)
         else:
-            grounder = _load(checkpoint, device, precision, engine)
+            grounder = load_grounder(checkpoint, device, precision, engine)
         result = run_benchmark(grounder, picture, runs)
     if as_json:
         print(json.dumps(result.to_record()))
@@ -209,7 +213,7 @@ def import_checkpoint(
     No code of the file is run. Exits with 2 and one line if the file cannot be used or is not
     exactly one of the official models.
     """
-    with _one_line_errors():
+    with one_line_errors():
         from grex_ros.model.official import import_official
 
         report = import_official(official, out, preset, lang_weight)
@@ -231,7 +235,7 @@ def export(
     Exits with 1 if an engine that is installed is not equal, and with 2 and one line if nothing
     can be written.
     """
-    with _one_line_errors():
+    with one_line_errors():
         from grex_ros.model import engines
         from grex_ros.model.checkpoint import DEFAULT_CHECKPOINT, file_digest, load_checkpoint
         from grex_ros.model.export import export_onnx
@@ -259,27 +263,6 @@ def export(
     raise typer.Exit(0 if all(found is None or found.small for _, found, _ in rows) else 1)
 
 
-def _fail(message: str) -> NoReturn:
-    print(f"grex: {' '.join(message.split())}", file=sys.stderr)
-    raise typer.Exit(BAD_INPUT)
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """What the user can put right is one line on stderr; only our own mistakes show a traceback."""
-    try:
-        yield
-    except ImportError as error:
-        _fail(f"{error}; `grex doctor` tells what else is missing")
-    except OSError as error:
-        named = error.filename and error.strerror
-        _fail(f"{error.filename}: {error.strerror}" if named else str(error))
-    except Exception as error:
-        if isinstance(error, ValueError) or type(error).__name__ == "CheckpointError":
-            _fail(str(error))
-        raise
-
-
 def _command(words: str) -> Command:
     from grex_ros.grounding.command import parse_command
 
@@ -287,29 +270,6 @@ def _command(words: str) -> Command:
     if command is None:
         raise ValueError("the words are blank; say for example: all red cups")
     return command
-
-
-def _read_picture(path: Path) -> Any:
-    """(H, W, 3) uint8 RGB; turned as its EXIF data says. ValueError or OSError where it cannot."""
-    import cv2
-    import numpy as np
-
-    data = np.fromfile(path, np.uint8)
-    try:
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    except cv2.error as error:
-        raise ValueError(f"{path} cannot be decoded: {error.err}") from error
-    if picture is None:
-        raise ValueError(f"{path} is no picture that can be read")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-
-
-def _load(checkpoint: str, device: str, precision: str, engine: str) -> Grounder:
-    from grex_ros.grounding.grounder import Grounder
-
-    return Grounder.from_checkpoint(
-        checkpoint or None, device=device, precision=precision, engine=engine
-    )
 
 
 def _set_thresholds(grounder: Grounder, changes: dict[str, float | None]) -> None:

@@ -11,12 +11,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from grex_ros import doctor
 from grex_ros.cli import app
 from grex_ros.grounding import rle
-from grex_ros.model.checkpoint import DEFAULT_CHECKPOINT, file_digest
+from grex_ros.model.checkpoint import DEFAULT_CHECKPOINT, file_digest, save_checkpoint
+from grex_ros.model.rela import ReLA
+from tests.model.test_rela import DESCRIBING
 
 # However well the weights are trained: objects in any picture, or none in any.
 EVERYTHING = ["--target-threshold", "0", "--no-target-threshold", "1"]
@@ -218,3 +221,58 @@ def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> No
     found = {check.name: check.detail for check in checks if check.verdict == "problem"}
     assert "out of order" in found["model"] and "out of order" in found["versions"]
     assert any(check.name == "renderer" for check in checks), "the later checks must run too"
+
+
+@pytest.fixture(scope="module")
+def describing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with a generation head, untrained."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("describing") / "small.safetensors"
+    save_checkpoint(ReLA(DESCRIBING), path)
+    return path
+
+
+def test_describe(picture: Path, describing: Path) -> None:
+    boxes = ["--box", "25,35,75,85", "--box", "0,0,20.5,20"]
+    command = ["describe", picture, *boxes, "--checkpoint", describing, "--device", "cpu"]
+    code, stdout, _ = invoke(*command, "--json", "--beams", 3)
+    assert code == 0
+    answer = json.loads(stdout)
+    assert answer["boxes"] == [[25, 35, 75, 85], [0, 0, 20.5, 20]]
+    assert answer["image"] == str(picture)
+    assert answer["expression"] in answer["candidates"]
+    assert len(answer["candidates"]) >= 3
+    assert answer["verified"] in (True, False)
+    assert answer["model"] == f"tabletop@{file_digest(describing)[:12]}"
+    code, stdout, _ = invoke(*command, "--beams", 1, "--no-verify")
+    assert code == 0
+    expression, remark = stdout.splitlines()
+    assert expression in answer["candidates"]
+    assert remark == "not verified"
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        (["1,2,3"], "--box 1,2,3: give four numbers"),
+        (["a,b,c,d"], "--box a,b,c,d: give four numbers"),
+        (["1,2,3,nan"], "object 1 is no box"),
+        (["1,2,30,40", "30,40,1,2"], "the box of object 2, 30, 40, 1, 2, has no pixel"),
+    ],
+)
+def test_describe_says_which_box_cannot_be_used(
+    picture: Path, describing: Path, boxes: list[str], message: str
+) -> None:
+    options = [argument for box in boxes for argument in ("--box", box)]
+    code, stdout, stderr = invoke("describe", picture, *options, "--checkpoint", describing)
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith("grex: ") and message in stderr
+    assert stderr.count("\n") == 1
+
+
+def test_describe_without_a_generation_head(picture: Path, tmp_path: Path) -> None:
+    path = tmp_path / "old.safetensors"
+    save_checkpoint(ReLA(DESCRIBING.replace(generation_layers=0)), path)
+    code, _, stderr = invoke("describe", picture, "--box", "1,2,30,40", "--checkpoint", path)
+    assert code == 2
+    assert "this checkpoint has no generation head" in stderr

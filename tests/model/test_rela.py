@@ -28,6 +28,14 @@ SMALL = RelaConfig.preset("tabletop").replace(
     decoder_ffn=32,
     regions=16,
 )
+# ... that takes sentences and can say a few words.
+DESCRIBING = SMALL.replace(
+    text_vocab=200,
+    max_tokens=16,
+    image_size=96,
+    generation_words=("blue", "cup", "red", "the"),
+    generation_tokens=8,
+)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,12 @@ MAY_IMPORT = {
     "doctor": {"doctor_echo", "grounding", "model", "msg", "srv"},
     "benchmark": {"grounding", "model"},
     "reports": {"model"},
-    "cli": {"benchmark", "demo", "doctor", "grounding", "model", "reports"},
+    "cli_input": {"grounding"},
+    "cli_describe": {"cli_input", "grounding"},
+    "cli": {
+        *("benchmark", "demo", "doctor", "grounding", "model", "reports"),
+        *("cli_input", "cli_describe"),
+    },
     "training": {"model", "metrics", "scenes", "grounding"},
 }
 OUR_PARTS = {*MAY_IMPORT, "msg", "srv"}
@@ -36,6 +41,8 @@ LIBRARIES: dict[str, set[str] | None] = {
     "grounding": {"torch", "numpy", "cv2", "PIL"},
     "benchmark": {"torch", "numpy", "cv2", "rich"},
     "reports": {"rich"},
+    "cli_input": {"numpy", "cv2", "typer"},
+    "cli_describe": {"typer"},
     "cli": {"numpy", "cv2", "typer", "rich"},
     "training": {
         *("torch", "numpy", "cv2", "scipy", "accelerate", "safetensors", "yaml", "typer", "rich"),

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from grex_ros.grounding.description import Description, Region, read_regions, same_objects
 from grex_ros.grounding.objects import GroundedObject, Grounding, Status, crop_mask
 from grex_ros.ros.parameters import Settings
 
@@ -52,6 +53,19 @@ class ColorGrounder:
         time.sleep(self.delay)
         assert self.gate.wait(60)
         return [self._ground(text) for text in expressions]
+
+    def describe(self, regions: Sequence[Region]) -> Description:
+        """The colours in the middle of what is given."""
+        assert self._image is not None
+        given = read_regions(regions, self._image.shape[:2])
+        middles = [
+            self._image[int(item.box[1] + item.box[3]) // 2, int(item.box[0] + item.box[2]) // 2]
+            for item in given
+        ]
+        names = [word for m in middles for word, color in COLORS.items() if color == tuple(m)]
+        text = " and ".join(names) or "gray"
+        verified = same_objects(self._ground(text).objects, given)
+        return Description(text, verified, -1.0, (text,), self.delay)
 
     def _ground(self, text: str) -> Grounding:
         assert self._image is not None
