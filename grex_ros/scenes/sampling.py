@@ -41,7 +41,7 @@ class ProgramSampler:
         self.rng = rng
         self.known = tuple(known)
         self._sight = sight
-        self._complete = complete
+        self.complete = complete
         self._meant: dict[str, frozenset[int]] = {}  # the same programs are drawn again and again
         self._clear: dict[str, bool] = {}
         self.kinds = sorted({seen.kind for seen in self.view})
@@ -99,7 +99,7 @@ class ProgramSampler:
         return bool(self.rng.random() < probability)
 
     def _kind(self) -> Program:
-        if not self._complete and self.chance(0.6):
+        if not self.complete and self.chance(0.6):
             return ["kind", ALL, self.pick(self.kinds)]  # else nine times out of ten a person
         return ["kind", ALL, self.pick(self.view).kind]
 
@@ -107,7 +107,7 @@ class ProgramSampler:
         seen = self.pick(self.view)
         if not seen.color:
             return None
-        inner = ["kind", ALL, seen.kind] if self.chance(0.72) or not self._complete else ALL
+        inner = ["kind", ALL, seen.kind] if self.chance(0.72) or not self.complete else ALL
         return ["color", inner, seen.color]
 
     def _color_or_shared(self) -> Program | None:
@@ -155,7 +155,7 @@ class ProgramSampler:
         return (self._color() if draw < 0.6 else None) or self._kind()
 
     def _plain_or_all(self) -> Program:
-        return ALL if self._complete and self.chance(0.15) else self._plain()
+        return ALL if self.complete and self.chance(0.15) else self._plain()
 
     def _count(self) -> Program | None:
         inner = self._plain() if self.chance(0.85) else self._side()
@@ -208,7 +208,7 @@ class ProgramSampler:
 
     def _except(self) -> Program | None:
         draw = self.rng.random()
-        if draw < 0.45 and self._complete:
+        if draw < 0.45 and self.complete:
             whole: Program = ALL
             part = self._plain()
             if self.chance(0.2):
@@ -245,7 +245,7 @@ def words_of(program: Program) -> Iterator[str]:
 
 
 _DRAWS: dict[str, Callable[[ProgramSampler], Program | None]] = {
-    "all": lambda sampler: ALL,
+    "all": lambda sampler: ALL if sampler.complete else None,
     "kind": ProgramSampler._kind_or_group,
     "color": ProgramSampler._color_or_shared,
     "size": ProgramSampler._size_or_rank,
