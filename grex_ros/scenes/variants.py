@@ -6,17 +6,15 @@ Drawn once from fixed seeds, so the list is the same at every call.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 import numpy as np
 
 from grex_ros.scenes import shapes as base
-from grex_ros.scenes.fruit import apple, banana
-from grex_ros.scenes.meshes import Mesh, extrude, lathe, merge, rotation, rounded_box, sphere, sweep
-from grex_ros.scenes.parts import DARK, METAL, PAPER, WOOD, Part, Rgb, Shape
+from grex_ros.scenes import variants_solid as solid
+from grex_ros.scenes.meshes import Mesh, lathe, merge, rounded_box, sphere, sweep
+from grex_ros.scenes.parts import DARK, METAL, WOOD, Part, Rgb, Shape
 
 Rng = np.random.Generator
-T = TypeVar("T")
 _PREFIX = "wide_"
 _EACH = 7  # variants of a kind
 
@@ -45,10 +43,6 @@ def variant_shapes() -> list[Shape]:
 def is_variant(name: str) -> bool:
     """Whether the shape of that name belongs to the wide look alone."""
     return name.startswith(_PREFIX)
-
-
-def _pick(rng: Rng, *choices: T) -> T:
-    return choices[int(rng.integers(len(choices)))]
 
 
 def _ear(rng: Rng, radius: float, low: float, high: float, thick: float) -> Mesh:
@@ -92,10 +86,10 @@ def _cup(rng: Rng) -> list[Part]:
         lid = lathe([(top + 0.0005, height - 0.006), (top + 0.003, height - 0.005),
                      (top + 0.003, height + 0.004), (top - 0.004, height + 0.009),
                      (0, height + 0.008)])  # fmt: skip
-        parts.append(Part(lid, _pick(rng, "trim", "shade", "main")))
+        parts.append(Part(lid, solid.pick(rng, "trim", "shade", "main")))
     elif rng.random() < 0.6:
         ring = lathe([(top, height - 0.004), (top + 0.002, height - 0.002), (top + 0.0015, height)])
-        parts.append(Part(ring, _pick(rng, "shade", "trim", "main")))
+        parts.append(Part(ring, solid.pick(rng, "shade", "trim", "main")))
     return parts
 
 
@@ -114,7 +108,7 @@ def _mug(rng: Rng) -> list[Part]:
         top = outer[-1][0]
         rim = lathe([(top + 0.0004, height - 0.006), (top + 0.0006, height),
                      (top - 0.002, height + 0.0022), (top - 0.0045, height)])  # fmt: skip
-        parts.append(Part(rim, _pick(rng, "trim", "shade")))
+        parts.append(Part(rim, solid.pick(rng, "trim", "shade")))
     return parts
 
 
@@ -133,7 +127,7 @@ def _bowl(rng: Rng) -> list[Part]:
         top = height + 0.006
         rim = lathe([(radius + 0.0004, top - 0.006), (radius + 0.0008, top),
                      (radius - 0.003, top + 0.0025)])  # fmt: skip
-        parts.append(Part(rim, _pick(rng, "trim", "shade"), shine=0.6))
+        parts.append(Part(rim, solid.pick(rng, "trim", "shade"), shine=0.6))
     return parts
 
 
@@ -150,7 +144,7 @@ def _plate(rng: Rng) -> list[Part]:
         slope = (rise - 0.003) / (radius - foot)
         at = [(radius * a, 0.0065 + slope * (radius * a - foot)) for a in (0.97, inner)]
         ring = lathe(at, segments=36)
-        parts.append(Part(ring, _pick(rng, "shade", "trim"), shine=0.6))
+        parts.append(Part(ring, solid.pick(rng, "shade", "trim"), shine=0.6))
     return parts
 
 
@@ -177,11 +171,11 @@ def _bottle(rng: Rng) -> list[Part]:
         stem = lathe([(neck * 0.35, height), (neck * 0.35, height + 0.03), (0, height + 0.03)], 10)
         top = rounded_box((0.034, 0.014, 0.009), 0.003).moved((0.008, 0, height + 0.032))
         lid = lathe([(wide, height - cap), (wide, height + 0.004), (0, height + 0.004)])
-        parts.append(Part(merge([stem, top, lid]), _pick(rng, "trim", "shade")))
+        parts.append(Part(merge([stem, top, lid]), solid.pick(rng, "trim", "shade")))
     else:
         lid = lathe([(wide, height - cap), (wide, height + 0.002), (wide - 0.002, height + 0.004),
                      (0.0, height + 0.004)])  # fmt: skip
-        paint = _pick(rng, "trim", "shade", DARK, METAL, WOOD, "main")
+        paint = solid.pick(rng, "trim", "shade", DARK, METAL, WOOD, "main")
         parts.append(Part(lid, paint))
     if rng.random() < 0.3:
         low = height * rng.uniform(0.12, 0.25)
@@ -195,7 +189,7 @@ def _bottle(rng: Rng) -> list[Part]:
 
 
 def _can(rng: Rng) -> list[Part]:
-    radius, height = _pick(rng, (0.033, 0.116), (0.037, 0.105), (0.027, 0.135), (0.043, 0.05),
+    radius, height = solid.pick(rng, (0.033, 0.116), (0.037, 0.105), (0.027, 0.135), (0.043, 0.05),
                            (0.05, 0.12), (0.03, 0.09))  # fmt: skip
     if rng.random() < 0.45:
         return base.can(radius, height, rng.random() < 0.2)
@@ -244,7 +238,7 @@ def _jar(rng: Rng) -> list[Part]:
     cover = lathe([(neck, height - 0.006), (wide, height - 0.005), (wide, height - 0.005 + tall),
                    (wide - 0.003, height - 0.002 + tall), (0, height - 0.002 + tall)])  # fmt: skip
     parts = [Part(body, shine=0.6)]
-    lid = _pick(rng, METAL, WOOD, "trim", "shade", (0.75, 0.6, 0.2), DARK)
+    lid = solid.pick(rng, METAL, WOOD, "trim", "shade", (0.75, 0.6, 0.2), DARK)
     parts.append(Part(cover, lid, shine=0.5))
     if rng.random() < 0.35:  # a knob
         knob = sphere(0.008, 12).moved((0, 0, height - 0.003 + tall))
@@ -276,126 +270,8 @@ def _pan(rng: Rng) -> list[Part]:
                      (radius + long * 0.5, 0, deep * 0.8 + 0.01),
                      (radius + long, 0, deep * 0.8 + 0.012)])  # fmt: skip
     bar = sweep(path, [0.007, 0.007, 0.009, 0.01], flatness=0.55)
-    handle = _pick(rng, DARK, WOOD, METAL, "main")
+    handle = solid.pick(rng, DARK, WOOD, METAL, "main")
     return [Part(body), Part(bar, handle)]
-
-
-def _box(rng: Rng) -> list[Part]:
-    size = _pick(rng, (0.06, 0.025, 0.14), (0.095, 0.03, 0.14), (0.075, 0.075, 0.07),
-                 (0.13, 0.09, 0.05), (0.12, 0.12, 0.03), (0.15, 0.035, 0.03),
-                 (0.11, 0.07, 0.07))  # fmt: skip
-    x, y, z = np.array(size) * rng.uniform(0.85, 1.15, 3)
-    parts = [Part(rounded_box((x, y, z), 0.0012).moved((0, 0, z / 2)), shine=0.2)]
-    draw = rng.random()
-    if draw < 0.25:  # a lid that stands over
-        lid = rounded_box((x + 0.004, y + 0.004, z * 0.25), 0.001).moved((0, 0, z * 0.89))
-        parts.append(Part(lid, _pick(rng, "shade", "main", "trim")))
-    elif draw < 0.45:  # adhesive tape
-        tape = rounded_box((x + 0.001, y * 0.2, z + 0.001), 0.0003).moved((0, 0, z / 2))
-        parts.append(Part(tape, _pick(rng, "shade", "trim"), shine=0.5))
-    return parts
-
-
-def _block(rng: Rng) -> list[Part]:
-    side = rng.uniform(0.041, 0.06)
-    return [Part(rounded_box((side,) * 3, rng.uniform(0.0008, 0.006)).moved((0, 0, side / 2)),
-                 shine=0.3)]  # fmt: skip
-
-
-def _ball(rng: Rng) -> list[Part]:
-    radius = rng.uniform(0.022, 0.05)
-    parts = [Part(sphere(radius, 32), shine=float(rng.choice([0.1, 0.5, 0.9])))]
-    if rng.random() < 0.4:
-        angle = np.linspace(0, 2 * np.pi, 40)
-        wave = 0.44 * np.sin(2 * angle)  # the seam of a tennis ball
-        x, y = np.cos(angle) * np.cos(wave), np.sin(angle) * np.cos(wave)
-        path = np.stack([x, y, np.sin(wave)], 1) * radius + [0, 0, radius]
-        parts.append(Part(sweep(path, radius * 0.05, sides=6, up=(0.05, 0.1, 1)), "trim"))
-    return parts
-
-
-def _book(rng: Rng) -> list[Part]:
-    x = rng.uniform(0.09, 0.15)
-    size = (x, x * rng.uniform(1.25, 1.55), rng.uniform(0.01, 0.045))
-    if rng.random() < 0.5:
-        return base.book(size)
-    z = size[2]  # a paperback
-    pages = rounded_box((x - 0.001, size[1] - 0.001, z - 0.002), 0.0002).moved((0, 0, z / 2))
-    sides = [rounded_box((x, size[1], 0.001), 0.0002).moved((0, 0, h)) for h in (0.0006, z)]
-    spine = rounded_box((0.001, size[1], z), 0.0002).moved((-x / 2, 0, z / 2))
-    return [Part(merge([*sides, spine]), shine=0.5), Part(pages, PAPER, shine=0.0)]
-
-
-def _grip(rng: Rng, length: float, wood: bool) -> Mesh:
-    s = np.linspace(0, 1, 8)
-    bow = rng.uniform(0.0, 0.01) * (0.2 if wood else 1.0)
-    path = np.stack([-length * (1 - s), 0 * s, 0.005 + bow * np.sin(np.pi * s) ** 2], 1)
-    end = rng.uniform(0.0, 0.006)
-    radius = 0.005 if wood else 0.0042 + end * (1 - s) ** rng.uniform(1, 3)
-    return sweep(path, radius, flatness=0.9 if wood else rng.uniform(0.25, 0.5), sides=8)
-
-
-def _spoon(rng: Rng) -> list[Part]:
-    wood = rng.random() < 0.3
-    t = np.linspace(0.0, np.pi / 2, 7)
-    outer = [(np.sin(x), 1 - np.cos(x)) for x in t]
-    inner = [(0.88 * r, 0.15 + 0.85 * z) for r, z in reversed(outer)]
-    long, wide = rng.uniform(0.022, 0.036), rng.uniform(0.015, 0.024)
-    scoop = lathe([*outer, *inner], 20, crease=60)
-    scoop = scoop.scaled((long, wide, rng.uniform(0.007, 0.013))).moved((long - 0.004, 0, 0.0))
-    handle = _grip(rng, rng.uniform(0.09, 0.16), wood)
-    return [Part(merge([handle, scoop]), shine=0.2 if wood else 0.9)]
-
-
-def _fork(rng: Rng) -> list[Part]:
-    half, long = rng.uniform(0.009, 0.014), rng.uniform(0.03, 0.045)
-    head = extrude([(-0.004, 0.004), (-0.004, -0.004), (0.012, -half), (0.026, -half),
-                    (0.026, half), (0.012, half)], 0.0025).moved((0, 0, 0.003))  # fmt: skip
-    tines = []
-    for y in np.linspace(-half * 0.86, half * 0.86, int(rng.integers(3, 5))):
-        path = np.array(
-            [(0.025, y, 0.0042), (0.025 + long / 2, y, 0.003), (0.025 + long, y, 0.006)]
-        )
-        tines.append(sweep(path, [0.0021, 0.002, 0.0011], sides=6))
-    return [Part(merge([_grip(rng, rng.uniform(0.09, 0.14), False), head, *tines]), shine=0.9)]
-
-
-def _knife(rng: Rng) -> list[Part]:
-    long, half = rng.uniform(0.08, 0.15), rng.uniform(0.007, 0.014)
-    blade = extrude([(-0.004, -half), (long * 0.8, -half), (long * 0.96, -half * 0.4),
-                     (long, half * 0.6), (long * 0.93, half), (-0.004, half)],
-                    0.002).moved((0, 0, 0.0028))  # fmt: skip
-    grip = rng.uniform(0.07, 0.1)
-    size = (grip, half * rng.uniform(1.3, 1.9), rng.uniform(0.008, 0.013))
-    handle = rounded_box(size, 0.0035).moved((-grip / 2, 0, size[2] / 2))
-    return [Part(blade, METAL, shine=0.9), Part(handle, shine=0.3)]
-
-
-def _pen(rng: Rng) -> list[Part]:
-    long, radius = rng.uniform(0.11, 0.15), rng.uniform(0.004, 0.0085)
-    body = lathe([(0, 0), (0.0015, 0.0), (radius * 0.95, 0.016), (radius, long),
-                  (0, long + 0.001)], 14)  # fmt: skip
-    parts = [Part(body), Part(lathe([(0, -0.004), (0.0018, 0.002)], 8), DARK)]
-    if rng.random() < 0.6:
-        start = long * rng.uniform(0.5, 0.75)
-        cap = lathe(
-            [(radius + 0.001, start), (radius + 0.001, long + 0.006), (0, long + 0.008)], 14
-        )
-        parts.append(Part(cap, _pick(rng, "shade", "trim", "main")))
-    else:
-        button = lathe([(0.002, long), (0.002, long + 0.01), (0, long + 0.01)], 8)
-        clip = rounded_box((0.0018, 0.003, 0.035), 0.0006).moved((radius, 0, long - 0.02))
-        parts.append(Part(merge([button, clip]), METAL, shine=0.8))
-    return [Part(p.mesh.turned(rotation("y", 90)), p.paint, p.alpha, p.shine) for p in parts]
-
-
-def _apple(rng: Rng) -> list[Part]:
-    flat = (1.0, rng.uniform(0.92, 1.05), rng.uniform(0.88, 1.1))
-    return [Part(p.mesh.scaled(flat), p.paint, p.alpha, p.shine) for p in apple(rng.random() < 0.3)]
-
-
-def _banana(rng: Rng) -> list[Part]:
-    return banana(rng.uniform(0.45, 0.9))
 
 
 _MAKERS: dict[str, tuple[Callable[[Rng], list[Part]], int]] = {
@@ -410,14 +286,14 @@ _MAKERS: dict[str, tuple[Callable[[Rng], list[Part]], int]] = {
     "teapot": (_teapot, 3),
     "vase": (_vase, _EACH),
     "pan": (_pan, _EACH - 2),
-    "box": (_box, _EACH + 5),
-    "block": (_block, 4),
-    "ball": (_ball, 5),
-    "book": (_book, _EACH - 1),
-    "spoon": (_spoon, _EACH - 1),
-    "fork": (_fork, _EACH - 2),
-    "knife": (_knife, _EACH - 1),
-    "pen": (_pen, _EACH - 1),
-    "apple": (_apple, 4),
-    "banana": (_banana, 4),
+    "box": (solid.box, _EACH + 5),
+    "block": (solid.block, 4),
+    "ball": (solid.ball, 5),
+    "book": (solid.book, _EACH - 1),
+    "spoon": (solid.spoon, _EACH - 1),
+    "fork": (solid.fork, _EACH - 2),
+    "knife": (solid.knife, _EACH - 1),
+    "pen": (solid.pen, _EACH - 1),
+    "apple": (solid.apple, 4),
+    "banana": (solid.banana, 4),
 }
