@@ -192,15 +192,13 @@ def main(
             raise ValueError(
                 "give --dataset to search, or the shifts --target, --no-target, --mask"
             )
+        if dataset and split.startswith(("val", "test")):
+            raise ValueError(f"split {split!r} is for scoring; take pictures of a training split")
+        albums = [_last(load_dataset(name, split), pictures) for name in dataset or ()]
         model, metadata = load_checkpoint(source)
         if not model.cfg.instance_heads:
             raise ValueError(f"{source}: presets without instance heads have no target scores")
         if dataset:
-            if split.startswith(("val", "test")):
-                raise ValueError(
-                    f"split {split!r} is for scoring; take pictures of a training split"
-                )
-            albums = [_last(load_dataset(name, split), pictures) for name in dataset]
             grounder = Grounder.from_checkpoint(source, device=device, engine=engine)
             with Progress(console=console, transient=True) as progress:
                 scores = [collect(grounder, records, progress) for records in albums]
