@@ -121,6 +121,7 @@ def test_the_reader_takes_what_was_written(source: Path, dataset: Path) -> None:
     assert {record.image_id for record in train} == set(PICTURES) - set(HELD_OUT)
     for record in train + val:
         original = cv2.imread(str(source / "pictures" / f"{record.image_id}.jpg"))
+        assert original is not None
         assert np.array_equal(read_image(record)[..., ::-1], original)
 
 
