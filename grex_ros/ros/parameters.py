@@ -75,7 +75,8 @@ class Settings:
     )
     service_timeout: float = _parameter(
         5.0,
-        "How long ~/ground waits for a camera frame if the request holds no image, seconds.",
+        "How long ~/ground and ~/describe wait for a camera frame if the request holds no image,"
+        " seconds.",
         bounds=(0.1, 60.0),
     )
     checkpoint: str = _parameter(
