@@ -121,11 +121,11 @@ def _ink(
                 cv2.circle(canvas, (x, y), radius, second.tolist(), -1, cv2.LINE_AA)
     elif pattern == "waves":
         for _ in range(int(rng.integers(1, 4))):
-            x = np.arange(SIZE)
-            y = rng.uniform(0.1, 0.9) * height + 9 * np.sin(
-                2 * np.pi * x / SIZE * rng.integers(1, 5) + rng.uniform(0, 6)
+            across = np.arange(SIZE)
+            down = rng.uniform(0.1, 0.9) * height + 9 * np.sin(
+                2 * np.pi * across / SIZE * rng.integers(1, 5) + rng.uniform(0, 6)
             )
-            points = np.stack([x, y], 1).astype(np.int32)[:, None]
+            points = np.stack([across, down], 1).astype(np.int32)[:, None]
             cv2.polylines(canvas, [points], False, second.tolist(), int(rng.integers(2, 10)))
     else:
         if pattern == "logo":

@@ -204,10 +204,10 @@ class SceneRenderer:
         slot = None if thing.print is None else self._slots.get(thing.print)
         for mesh, part, paint in zip(self._meshes[thing.shape], parts, thing.paints, strict=True):
             printed = slot is not None and part.paint == "main"
-            color = (1.0, 1.0, 1.0, paint[3]) if printed else paint
+            color = (1.0, 1.0, 1.0, paint[3]) if printed else paint  # the print holds the colour
             geom = self._add_geom(mesh, thing.position, matrix, color, segment)
             geom.specular, geom.shininess = part.shine, 0.3 + 0.5 * part.shine
-            if printed:
+            if slot is not None and printed:
                 geom.matid, geom.texcoord = len(ROOM_TEXTURES) + slot, 1
 
     def _add_geom(

@@ -97,7 +97,7 @@ def _occlusion(points: Floats, focal: float, strength: float) -> Floats:
             rise = _dot(way, normals[:, here[0], here[1]]) / length
             total[here] += np.maximum(rise - np.float32(0.12), 0) * (length < 2.5 * reach)
     free = np.maximum(1 - np.float32(strength * 1.1 / len(_SIDES)) * total, np.float32(0.35))
-    free = cv2.GaussianBlur(free, (0, 0), 0.8)
+    free = cv2.GaussianBlur(free, (0, 0), 1.5)
     return np.asarray(cv2.resize(free, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
@@ -129,8 +129,8 @@ def _background(
     if sigma > 0.5:
         weight = far.astype(np.float32)
         blurred = cv2.GaussianBlur(part * weight[..., None], (0, 0), sigma)
-        blurred /= np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)[..., None]
-        np.copyto(part, blurred, where=far[..., None])
+        shares = np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)[..., None]
+        np.copyto(part, np.asarray(blurred, np.float32) / shares, where=far[..., None])
     if empty.any():
         seam = cv2.dilate(empty.astype(np.uint8), _SQUARE).astype(bool) & (inner == 0)
         part[seam] = cv2.GaussianBlur(part, (3, 3), 0)[seam]

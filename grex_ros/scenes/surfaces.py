@@ -71,13 +71,13 @@ def _tile(surface: Surface, size: int, rng: np.random.Generator) -> NDArray[np.u
     tile = photo(surface.pattern.removeprefix("photo/"))
     if rng.random() < 0.5:
         tile = tile.transpose(1, 0, 2)
-    tile = cv2.LUT(tile, np.clip(np.arange(256)[:, None] * surface.first, 0, 255).astype(
-        np.uint8)[None])  # fmt: skip
+    tint = np.clip(np.arange(256)[:, None] * surface.first, 0, 255).astype(np.uint8)[None]
+    tinted = cv2.LUT(tile, tint)
     edge = len(tile)
     line = (np.arange(size, dtype=np.float32) / size * surface.repeat + rng.random()) * edge
     line = np.abs((line % (2 * edge)) - edge)
     x, y = np.meshgrid(line, line)
-    return np.asarray(cv2.remap(tile, x, y, cv2.INTER_LINEAR, None, cv2.BORDER_REFLECT), np.uint8)
+    return np.asarray(cv2.remap(tinted, x, y, cv2.INTER_LINEAR, None, cv2.BORDER_REFLECT), np.uint8)
 
 
 def _mix(surface: Surface, size: int, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -175,7 +175,7 @@ def _bottle(rng: Rng) -> list[Part]:
     else:
         lid = lathe([(wide, height - cap), (wide, height + 0.002), (wide - 0.002, height + 0.004),
                      (0.0, height + 0.004)])  # fmt: skip
-        paint = solid.pick(rng, "trim", "shade", DARK, METAL, WOOD, "main")
+        paint = solid.pick_paint(rng, "trim", "shade", DARK, METAL, WOOD, "main")
         parts.append(Part(lid, paint))
     if rng.random() < 0.3:
         low = height * rng.uniform(0.12, 0.25)
@@ -238,7 +238,7 @@ def _jar(rng: Rng) -> list[Part]:
     cover = lathe([(neck, height - 0.006), (wide, height - 0.005), (wide, height - 0.005 + tall),
                    (wide - 0.003, height - 0.002 + tall), (0, height - 0.002 + tall)])  # fmt: skip
     parts = [Part(body, shine=0.6)]
-    lid = solid.pick(rng, METAL, WOOD, "trim", "shade", (0.75, 0.6, 0.2), DARK)
+    lid = solid.pick_paint(rng, METAL, WOOD, "trim", "shade", (0.75, 0.6, 0.2), DARK)
     parts.append(Part(cover, lid, shine=0.5))
     if rng.random() < 0.35:  # a knob
         knob = sphere(0.008, 12).moved((0, 0, height - 0.003 + tall))
@@ -270,7 +270,7 @@ def _pan(rng: Rng) -> list[Part]:
                      (radius + long * 0.5, 0, deep * 0.8 + 0.01),
                      (radius + long, 0, deep * 0.8 + 0.012)])  # fmt: skip
     bar = sweep(path, [0.007, 0.007, 0.009, 0.01], flatness=0.55)
-    handle = solid.pick(rng, DARK, WOOD, METAL, "main")
+    handle = solid.pick_paint(rng, DARK, WOOD, METAL, "main")
     return [Part(body), Part(bar, handle)]
 
 

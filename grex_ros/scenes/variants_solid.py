@@ -12,7 +12,7 @@ import numpy as np
 from grex_ros.scenes import fruit
 from grex_ros.scenes import shapes as base
 from grex_ros.scenes.meshes import Mesh, extrude, lathe, merge, rotation, rounded_box, sphere, sweep
-from grex_ros.scenes.parts import DARK, METAL, PAPER, Part
+from grex_ros.scenes.parts import DARK, METAL, PAPER, Part, Rgb
 
 Rng = np.random.Generator
 T = TypeVar("T")
@@ -21,6 +21,11 @@ T = TypeVar("T")
 def pick(rng: Rng, *choices: T) -> T:
     """One of the choices."""
     return choices[int(rng.integers(len(choices)))]
+
+
+def pick_paint(rng: Rng, *paints: str | Rgb) -> str | Rgb:
+    """One of the paints of a part, named ones and fixed ones."""
+    return paints[int(rng.integers(len(paints)))]
 
 
 def box(rng: Rng) -> list[Part]:

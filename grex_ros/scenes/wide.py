@@ -51,6 +51,7 @@ _METALLIC = frozenset(
     {"can", "spoon", "fork", "pan", "teapot", "bowl", "mug", "bottle", "vase", "jar", "pitcher",
      "tray", "toaster", "cup"}
 )  # fmt: skip
+_LUMP_COLORS = ("white", "gray", "black", "brown", "blue", "green", "purple")  # unlike fruit
 _METAL_COLORS = ("gray", "red", "blue", "green", "orange", "brown")
 
 
@@ -72,7 +73,7 @@ def sample_wide(seed: int, meshes: bool, count: tuple[int, int]) -> Scene:
     lumps = [] if rng.random() < 0.7 else [str(n) for n in rng.choice(LUMPS, rng.integers(1, 4))]
     for name in lumps:
         at = int(rng.integers(len(wishes) + 1))
-        wishes.insert(at, Wish(shapes()[name], str(rng.choice(list(COLORS))), "medium"))
+        wishes.insert(at, Wish(shapes()[name], str(rng.choice(_LUMP_COLORS)), "medium"))
     things = place(rng, camera, room, wishes, _finish, MANNERS)
     return Scene(
         seed,

@@ -64,7 +64,7 @@ def _shift_channels(image: Picture, rng: np.random.Generator, most: float) -> Pi
 
 def _sensor(image: Picture, rng: np.random.Generator) -> Picture:
     """Exposure, white balance, tone curve, vignetting and noise."""
-    image = cv2.LUT(image, _curves(rng, float(image.mean()) / 255))
+    image = np.asarray(cv2.LUT(image, _curves(rng, float(image.mean()) / 255)), np.uint8)
     vignette = rng.random() < 0.35
     noise = rng.random() < 0.45
     if not vignette and not noise:
@@ -113,7 +113,7 @@ def _noisy(x: Floats, rng: np.random.Generator) -> Floats:
     shot, read = rng.uniform(0.1, 0.75), rng.uniform(0.5, 4)
     grain = np.empty((height, width, 3), np.float32)
     cv2.setRNGSeed(int(rng.integers(2**31)))
-    cv2.randn(grain, (0, 0, 0), (1, 1, 1))
+    cv2.randn(grain, np.zeros(3), np.ones(3))
     if rng.random() < 0.4:
         grain = 1.7 * cv2.GaussianBlur(grain, (3, 3), 0.7)
     return np.asarray(x + grain * (read + shot * np.sqrt(np.maximum(x, 0))), np.float32)
