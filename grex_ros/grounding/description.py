@@ -88,7 +88,7 @@ def _read_region(region: Region, size: tuple[int, int], place: int) -> GivenObje
             f"the box of object {place}, {_numbers(found)}, has no pixel of the picture of "
             f"{size[1]} x {size[0]}; a box is x0, y0, x1, y1"
         )
-    return GivenObject((*low.tolist(), *high.tolist()))  # type: ignore[arg-type]
+    return GivenObject((*low.tolist(), *high.tolist()))
 
 
 def _numbers(values: npt.NDArray[Any]) -> str:

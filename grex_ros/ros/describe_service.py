@@ -71,7 +71,7 @@ def _region(item: GroundedObject, size: tuple[int, int], place: int) -> Region:
             f"roi {roi.width} x {roi.height}"
         )
     try:
-        crop = to_rgb(item.mask).any(2)
+        crop = to_rgb(item.mask)[..., 0] > 0
     except ImageError as error:
         raise RegionError(f"the mask of object {place} cannot be read: {error}") from error
     mask = np.zeros(size, bool)
