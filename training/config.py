@@ -14,7 +14,7 @@ from typing import Any, TypeVar, Union
 import yaml
 
 from grex_ros.model.config import PRESETS, RelaConfig
-from training.criterion import LossWeights
+from training.criterion import LossWeights, OfficialWeights
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
@@ -22,6 +22,14 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 FREE_FIELDS = frozenset(
     {"minutes", "steps", "workers", "overlay_minutes", "init_backbone", "init_text"}
 )
+
+_KINDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    Mapping: "a mapping of fields",
+}
 
 T = TypeVar("T")
 
@@ -47,9 +55,8 @@ class DatasetConfig:
 class TrainConfig:
     """One training run. The schedule ends after ``minutes`` of training or after ``steps``.
 
-    Presets without instance heads are trained by the official recipe: its loss (``loss`` does not
-    apply), one expression a picture, a text encoder that learns.
-    """
+    Presets whose text encoder comes from no wheel are trained by the official recipe: its loss
+    (``official_loss``), one expression a picture, a text encoder that learns."""
 
     preset: str = "tabletop"
     model: Mapping[str, Any] = field(default_factory=dict)  # fields of RelaConfig, changed
@@ -61,12 +68,12 @@ class TrainConfig:
     steps: int = 0
     batch_size: int = 8  # pictures of one process and one pass
     accumulation: int = 1  # passes before the weights change
-    expressions: int = 8  # a picture, where there are instance heads
+    expressions: int = 8  # a picture; the official recipe has one
     substitution: float = 0.0  # share of expressions that come from another picture: no target
-    zoom: float = 0.0  # share of pictures that are scaled and stretched, where there are heads
+    zoom: float = 0.0  # share of pictures that are scaled and stretched; not in the official recipe
     learning_rate: float = 4e-4
     backbone_learning_rate: float = 1e-4
-    frozen_stages: int = 2  # of the trunk, where there are instance heads
+    frozen_stages: int = 2  # of the trunk; not in the official recipe
     text_layers: int = 10  # so many first layers of a BERT learn, where it comes from no wheel
     freeze_image: bool = False
     freeze_grounding: bool = False  # train the generation head alone
@@ -84,6 +91,7 @@ class TrainConfig:
     workers: int = 0
     overlay_minutes: float = 10.0  # between two pictures with answers in TensorBoard; 0 = none
     loss: LossWeights = field(default_factory=LossWeights)
+    official_loss: OfficialWeights = field(default_factory=OfficialWeights)
 
     def __post_init__(self) -> None:
         if (self.minutes > 0) == (self.steps > 0):
@@ -222,6 +230,5 @@ def _value(kind: Any, value: Any, where: str) -> Any:
             pass
     plain = Mapping if origin is not None and issubclass(origin, Mapping) else kind
     if not isinstance(value, plain) or (isinstance(value, bool) and plain is not bool):
-        name = "mapping of fields" if plain is Mapping else plain.__name__
-        raise ConfigError(f"{where}: must be a {name}, not {value!r}")
+        raise ConfigError(f"{where}: must be {_KINDS[plain]}, not {value!r}")
     return value

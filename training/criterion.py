@@ -40,6 +40,15 @@ class LossWeights:
     generation: float = 0.5
 
 
+@dataclass(frozen=True)
+class OfficialWeights:
+    """Weight of every term of the official loss."""
+
+    mask: float = 5.0
+    minimap: float = 0.5
+    no_target: float = 0.5
+
+
 @dataclass
 class PictureTruth:
     """The annotated objects of one picture and which of them its expressions mean."""
@@ -136,8 +145,9 @@ def language_losses(
     """Losses of B expressions, picture by picture in the order of ``truth``.
 
     ``minimap_side`` 0: regions are no cells of a grid, so the minimap says which region is meant.
+    Without instance heads ``matches`` are empty, and only the masks of all targets are learned.
     """
-    labels = torch.zeros_like(out.layer_targets[-1], dtype=torch.float32)  # (B, Q)
+    labels = torch.zeros_like(out.minimap[..., 0], dtype=torch.float32)  # (B, Q)
     unions, row = [], 0
     for t, (regions, objects) in zip(truth, matches, strict=True):
         meant = t.meant.float()
@@ -152,14 +162,13 @@ def language_losses(
 
     cells = minimap_truth(union, minimap_side) if minimap_side else labels.long()
     losses = {
-        "target": sum(
-            (_bce(logits.float(), labels).sum() / max(objects_each, 1))
-            for logits in out.layer_targets
-        ),
         "mask": F.cross_entropy(out.target_mask.float(), (union > 0.5).long(), weight),
         "no_target": F.cross_entropy(out.no_target.float(), empty.long(), weight),
         "minimap": F.cross_entropy(out.minimap.float().transpose(1, 2), cells, weight),
     }
+    if out.layer_targets:
+        each = [_bce(logits.float(), labels).sum() for logits in out.layer_targets]
+        losses["target"] = torch.stack(each).sum() / max(objects_each, 1)
     some = ~empty
     if some.any():
         p = out.target_mask[some].float().softmax(1)[:, 1].flatten(1)
@@ -167,16 +176,13 @@ def language_losses(
     if out.count is not None:
         classes = out.count.shape[1]
         losses["count"] = F.cross_entropy(out.count.float(), number.clamp(max=classes - 1))
-    return losses  # type: ignore[return-value]
-
-
-OFFICIAL_WEIGHTS = {"mask": 5.0, "minimap": 0.5, "no_target": 0.5}
+    return losses
 
 
 def official_losses(
     out: RelaOutput, union: Tensor, empty: Tensor, minimap_side: int
 ) -> dict[str, Tensor]:
-    """The three terms of the official loss, to be summed with :data:`OFFICIAL_WEIGHTS`.
+    """The three terms of the official loss, to be summed with :class:`OfficialWeights`.
 
     ``union`` (B, H, W) 0 or 1: all pixels that expression b means, at the picture's size; ``empty``
     (B,) bool: it means nothing.
@@ -217,7 +223,7 @@ def minimap_truth(union: Tensor, side: int) -> Tensor:
     return F.interpolate(union[:, None], (side, side), mode="bilinear").flatten(1).long()
 
 
-def weighted_sum(losses: dict[str, Tensor], weights: LossWeights) -> Tensor:
+def weighted_sum(losses: dict[str, Tensor], weights: LossWeights | OfficialWeights) -> Tensor:
     """The loss that is minimised; AttributeError for a term without a weight."""
     return torch.stack([getattr(weights, name) * value for name, value in losses.items()]).sum()
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from grex_ros.grounding.command import CommandError, parse_command
@@ -47,13 +44,6 @@ def vocabulary(texts: Iterable[str]) -> tuple[str, ...]:
     counts = Counter(word for text in texts for word in split_words(bare(text)))
     often = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MOST_WORDS]
     return tuple(sorted(word for word, count in often if count >= LEAST_COUNT))
-
-
-def checkpoint_words(path: str | Path) -> tuple[str, ...]:
-    """The vocabulary of the generation head in a checkpoint; empty where it has none."""
-    with safe_open(path, framework="pt") as file:
-        config = (file.metadata() or {}).get("config", "{}")
-    return tuple(json.loads(config).get("generation_words", ()))
 
 
 def fit_words(tensors: dict[str, Tensor], words: tuple[str, ...], model: ReLA) -> None:

@@ -27,7 +27,7 @@ class StepInputs:
 
     def __call__(self, samples: Sequence[Any]) -> tuple[Any, ...]:
         """Of one batch, on the device."""
-        if self.model.cfg.instance_heads:
+        if self.model.cfg.text_wheel:
             return self._objects(list(samples))
         return self._official(samples)
 
@@ -59,5 +59,7 @@ class StepInputs:
         return self._images(samples), *given
 
     def _images(self, samples: Sequence[Sample | OfficialSample]) -> Tensor:
-        images = self.model.normalise([s.pixels.to(self.device) for s in samples])
+        images = self.model.normalise(
+            [s.pixels.to(self.device, non_blocking=True) for s in samples]
+        )
         return images.contiguous(memory_format=torch.channels_last)

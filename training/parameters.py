@@ -67,6 +67,7 @@ def parameter_groups(model: ReLA, config: TrainConfig) -> list[dict[str, Any]]:
             groups.setdefault(key, []).append(parameter)
     return [
         {
+            "name": "backbone" if trunk else "rest",
             "params": parameters,
             "lr": config.backbone_learning_rate if trunk else config.learning_rate,
             "weight_decay": config.weight_decay if decayed else 0.0,
@@ -81,7 +82,7 @@ def frozen_part(model: ReLA, config: TrainConfig) -> list[nn.Module]:
         return [part for name, part in model.named_children() if name != "generation"]
     if config.freeze_image:
         return image_part(model)
-    if model.cfg.instance_heads:
+    if model.cfg.text_wheel:
         return [model.backbone.stem, *model.backbone.stages[: config.frozen_stages]]
     return [model.text_encoder.embeddings, *model.text_encoder.encoder.layer[config.text_layers :]]
 
@@ -89,7 +90,7 @@ def frozen_part(model: ReLA, config: TrainConfig) -> list[nn.Module]:
 def undecayed(model: ReLA) -> set[str]:
     """Names of the parameters without weight decay: norms, biases and embeddings; in the official
     recipe norms, embeddings and tables of relative positions, but nothing of the BERT."""
-    if model.cfg.instance_heads:
+    if model.cfg.text_wheel:
         return {n for n, p in model.named_parameters() if p.dim() < 2 or "embed.weight" in n}
     kinds = (nn.LayerNorm, nn.GroupNorm, nn.Embedding)
     return {

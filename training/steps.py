@@ -13,8 +13,8 @@ from grex_ros.model.region_decoder import RegionState
 from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import Tokenizer
 from training.criterion import (
-    OFFICIAL_WEIGHTS,
     LossWeights,
+    OfficialWeights,
     PictureTruth,
     alignment_loss,
     generation_loss,
@@ -67,7 +67,10 @@ class TrainingStep(nn.Module):
             losses: dict[str, Tensor] = {}
         else:
             state = self.model.encode_image(pictures)
-            losses, matches = instance_losses(state, truth)
+            no_object = torch.zeros(0, dtype=torch.int64, device=pictures.device)
+            losses, matches = {}, [(no_object, no_object)] * len(truth)
+            if state.layers:
+                losses, matches = instance_losses(state, truth)
         out = self.model.ground(state.repeat([len(t.meant) for t in truth]), words, mask)
         cfg = self.model.cfg
         side = 0 if cfg.region_proposals else cfg.minimap_side
@@ -134,11 +137,11 @@ def target_sentences(vocabulary: Vocabulary, samples: list[Sample], most: int) -
 
 
 class OfficialStep(nn.Module):
-    """The same for presets without instance heads: the official loss, one expression a picture."""
+    """The same for the official recipe: its loss, one expression a picture."""
 
-    def __init__(self, model: ReLA) -> None:
+    def __init__(self, model: ReLA, loss: OfficialWeights) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.loss = model, loss
 
     def forward(
         self, images: Tensor, tokens: Tensor, mask: Tensor, union: Tensor, empty: Tensor
@@ -149,31 +152,44 @@ class OfficialStep(nn.Module):
         state = self.model.encode_image(images, words, mask)
         out = self.model.ground(state.repeat([1] * len(images)), words, mask)
         losses = official_losses(out, union, empty, self.model.cfg.minimap_side)
-        loss = torch.stack([OFFICIAL_WEIGHTS[name] * value for name, value in losses.items()])
-        return loss.sum(), {k: v.detach() for k, v in losses.items()}
+        return weighted_sum(losses, self.loss), {k: v.detach() for k, v in losses.items()}
 
 
 class WordCache:
-    """Word features of the frozen text encoder, computed once per expression."""
+    """Word features of the frozen text encoder, computed once per expression.
+
+    Always so many texts of so many words at a time: matrices of one size are multiplied in one way,
+    so the last digit does not hang on what else is new, nor on when a run was resumed.
+    """
+
+    TEXTS, WORDS = 16, 8  # of a batch, and what its length is a multiple of
 
     def __init__(self, model: ReLA, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
         self._features: dict[str, Tensor] = {}
 
-    @torch.no_grad()
     def __call__(self, texts: list[str], device: torch.device) -> tuple[Tensor, Tensor]:
         """Features (B, L, C) float32 and mask (B, L)."""
-        new = sorted(set(texts) - self._features.keys())
-        # On a CPU alone: among others the last digit would hang on them.
-        for group in [[text] for text in new] if device.type == "cpu" else [new] if new else []:
-            tokens, mask = (t.to(device) for t in self.tokenizer(group))
-            features = self.model.encode_text(tokens, mask).half().cpu()
-            for text, feature, length in zip(group, features, mask.sum(1).tolist(), strict=True):
-                self._features[text] = feature[:length].clone()
+        self._encode(sorted(set(texts) - self._features.keys()), device)
         words = nn.utils.rnn.pad_sequence([self._features[t] for t in texts], True)
         lengths = torch.tensor([len(self._features[t]) for t in texts])
         mask = (torch.arange(words.shape[1])[None] < lengths[:, None]).long()
         return words.float().to(device), mask.to(device)
+
+    @torch.no_grad()
+    def _encode(self, texts: list[str], device: torch.device) -> None:
+        lengths = {text: self.tokenizer([text])[1].shape[1] for text in texts}
+        by_length: dict[int, list[str]] = {}
+        for text, length in lengths.items():
+            by_length.setdefault(length + -length % self.WORDS, []).append(text)
+        for width, group in by_length.items():
+            group += group[:1] * (-len(group) % self.TEXTS)
+            for i in range(0, len(group), self.TEXTS):
+                some = group[i : i + self.TEXTS]
+                tokens, mask = (t.to(device) for t in self.tokenizer(some, pad_to=width))
+                features = self.model.encode_text(tokens, mask).half().cpu()
+                for text, feature in zip(some, features, strict=True):
+                    self._features[text] = feature[: lengths[text]].clone()
 
 
 class RegionCache:

@@ -12,22 +12,30 @@ CPU runs of so many `steps` with one number of threads, bit for bit.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import cv2
 import torch
 import typer
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from rich.console import Console
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from grex_ros.model.checkpoint import save_checkpoint
+from grex_ros.model.checkpoint import (
+    CheckpointError,
+    config_from_json,
+    save_checkpoint,
+)
 from grex_ros.model.config import RelaConfig
 from grex_ros.model.rela import ReLA
 from training.config import TrainConfig, as_dict
@@ -35,15 +43,17 @@ from training.dataset.load import load_dataset
 from training.dataset.mixture import Mixture, batch_numbers
 from training.dataset.records import Record
 from training.dataset.samples import OfficialPictures, TrainingPictures, collate
-from training.generation import checkpoint_words, fit_words, vocabulary
+from training.generation import fit_words, vocabulary
 from training.inputs import StepInputs
 from training.parameters import build_model, parameter_groups
+from training.reporting import RunLog
 from training.saving import read_state, write_state
 from training.schedule import learning_rate_factor, moving_average, stop_signals
 from training.steps import OfficialStep, TrainingStep
 
 SAVE_EVERY = 120.0  # seconds
 REPORT_EVERY = 20  # steps
+OVERLAYS = 4  # pictures in TensorBoard
 console = Console()
 
 
@@ -56,10 +66,15 @@ def mixed_precision(wanted: str) -> str:
     return {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[wanted]
 
 
+def serial_opencv(worker: int) -> None:
+    """OpenCV's threads do not outlive the fork that a worker begins with."""
+    cv2.setNumThreads(0)
+
+
 def load_pictures(records: list[list[Record]], cfg: RelaConfig, config: TrainConfig) -> Mixture:
     """The samples of a run, from the records of its datasets."""
     shares = [source.share for source in config.sources]
-    if not cfg.instance_heads:
+    if not cfg.text_wheel:
         official = [OfficialPictures(r, cfg, config.substitution) for r in records]
         return Mixture(official, shares, config.seed)
     augment = not config.freeze_image  # a picture that is seen once has one look
@@ -77,13 +92,15 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, out: Path) -> None:
         self.config, self.out = config, out
-        self.accelerator = Accelerator(mixed_precision=mixed_precision(config.precision))
+        # A batch without a target does not use the generation head.
+        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+        self.accelerator = Accelerator(
+            mixed_precision=mixed_precision(config.precision), kwargs_handlers=[unused]
+        )
         torch.manual_seed(config.seed)
         state = read_state(self._file, config)
         cfg = config.rela
-        records = [
-            load_dataset(s.path, s.split, raw=not cfg.instance_heads) for s in config.sources
-        ]
+        records = [load_dataset(s.path, s.split, raw=not cfg.text_wheel) for s in config.sources]
         if cfg.generation_layers:
             everything = (e for rs in records for r in rs for e in r.expressions)
             words = state and state["generation_words"]
@@ -97,8 +114,8 @@ class Trainer:
         nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
         step = (
             TrainingStep(model, config.loss, config.freeze_grounding)
-            if cfg.instance_heads
-            else OfficialStep(model)
+            if cfg.text_wheel
+            else OfficialStep(model, config.official_loss)
         )
         self.step_module, self.optimizer = self.accelerator.prepare(step, torch.optim.AdamW(groups))
         self.model: ReLA = self.accelerator.unwrap_model(self.step_module).model
@@ -106,7 +123,7 @@ class Trainer:
         self.ema = AveragedModel(self.model, multi_avg_fn=moving_average(config.ema_decay))
         self.step, self.batches, self.seconds = 0, 0, 0.0
         self._print(
-            f"{len(self.pictures)} {'pictures' if cfg.instance_heads else 'expressions'}; "
+            f"{len(self.pictures)} {'pictures' if cfg.text_wheel else 'expressions'}; "
             f"{100 * self.no_target_prior:.1f} % of the expressions have no target"
         )
         if state:
@@ -133,8 +150,11 @@ class Trainer:
     def train(self) -> None:
         """Trains until the schedule ends or Ctrl-C; saves every two minutes and at the end."""
         self.out.mkdir(parents=True, exist_ok=True)
-        log = (self.out / "log.jsonl").open("a", buffering=1)
-        saved, sums, count = time.monotonic(), dict[str, float](), 0
+        main, log = self.accelerator.is_main_process, None
+        if main:
+            shown = [self.pictures[n] for n in range(OVERLAYS)]
+            log = RunLog(self.out, self.step, shown, self.config.overlay_minutes)
+        saved, sums, count, since = time.monotonic(), dict[str, float](), 0, self.seconds
         batches, stop = self._batches(), False
         with stop_signals() as stopped:
             while self.progress < 1 and not stop:
@@ -144,16 +164,16 @@ class Trainer:
                     sums[name] = sums.get(name, 0.0) + value
                 count += 1
                 stop = self._agree(time.monotonic() - start, bool(stopped))
-                if count == REPORT_EVERY:
-                    row = {k: round(v / count, 4) for k, v in sums.items()}
-                    row |= {"step": self.step, "seconds": round(self.seconds, 1)}
-                    self._report(row, log)
-                    sums, count = {}, 0
+                if log and (count == REPORT_EVERY or stop or self.progress >= 1):
+                    means = {name: value / count for name, value in sums.items()}
+                    self._report(log, means, count, self.seconds - since)
+                    sums, count, since = {}, 0, self.seconds
                 if time.monotonic() - saved > SAVE_EVERY:
                     self.save()
                     saved = time.monotonic()
         self.save()
-        log.close()
+        if log:
+            log.close()
 
     def _agree(self, seconds: float, stop: bool) -> bool:
         """Counts the time of a step. All processes must agree on the clock and the end, or one
@@ -165,18 +185,16 @@ class Trainer:
         self.seconds += seconds
         return stop
 
-    def _report(self, row: dict[str, float], log: Any) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        print(json.dumps(row), file=log)
-        left = self.seconds / max(self.progress, 1e-9) - self.seconds
-        rate = self.batches * self.config.batch_size / self.seconds
-        shown = ("loss", "target", "mask", "dice", "minimap", "no_target", "generation")
-        console.print(
-            f"step {self.step}  {100 * self.progress:.1f} %  {rate:.1f} pictures/s  "
-            f"{left / 60:.0f} min left",
-            *(f" {name.replace('_', '-')} {row[name]:.3f}" for name in shown if name in row),
-        )
+    def _report(self, log: RunLog, means: dict[str, float], count: int, seconds: float) -> None:
+        """Of the last ``count`` steps, which took so many ``seconds``."""
+        each = self.config.batch_size * self.config.accumulation * self.accelerator.num_processes
+        more = {"pictures_per_second": count * each / max(seconds, 1e-9)}
+        for group in self.optimizer.param_groups:
+            more[f"{group['name']}_learning_rate"] = group["lr"]
+        log.row(means, more, self.step, self.seconds)
+        log.tell(means, self.step, self.progress, more["pictures_per_second"], self.seconds)
+        assert isinstance(self.ema.module, ReLA)
+        log.overlays(self.ema.module, self.step)
 
     def train_step(self, *passes: list[Any]) -> dict[str, float]:
         """One step on one or several batches of samples; the mean of every loss term.
@@ -223,6 +241,7 @@ class Trainer:
             ),
             num_workers=workers,
             collate_fn=collate,
+            worker_init_fn=serial_opencv,
             pin_memory=self.accelerator.device.type == "cuda",
         )
         return iter(loader)
@@ -263,9 +282,20 @@ class Trainer:
         self._print(f"going on at step {self.step}, {self.seconds / 60:.0f} min")
 
     def start_from(self, path: Path) -> None:
-        """Takes over the weights of a checkpoint, as far as it has them."""
+        """Takes over the weights of a checkpoint. CheckpointError if it is of another model; a
+        generation head, or its words, may be new."""
+        found = checkpoint_config(path)
+        own = dataclasses.asdict(self.model.cfg)
+        free = {"name", "image_size", "drop_path", *(n for n in own if n.startswith("generation"))}
+        other = [
+            f"{name}: {value!r} -> {own[name]!r}"
+            for name, value in dataclasses.asdict(found).items()
+            if value != own[name] and name not in free
+        ]
+        if other:
+            raise CheckpointError(f"checkpoint {path} is of another model: {'; '.join(other)}")
         tensors = {n: v.float() for n, v in load_file(path).items()}
-        fit_words(tensors, checkpoint_words(path), self.model)
+        fit_words(tensors, found.generation_words, self.model)
         self.model.load_state_dict(tensors, strict=False)
         self.ema.module.load_state_dict(tensors, strict=False)
 
@@ -284,6 +314,17 @@ class Trainer:
     def _print(self, text: str) -> None:
         if self.accelerator.is_main_process:
             console.print(text, soft_wrap=True, markup=False)
+
+
+def checkpoint_config(path: Path) -> RelaConfig:
+    """The model's config in a checkpoint. CheckpointError if there is none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return config_from_json((file.metadata() or {})["config"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"checkpoint {path} cannot be started from: {type(error).__name__}: {error}"
+        ) from error
 
 
 def main(

@@ -96,20 +96,37 @@ class Mlp(nn.Module):
         return self.fc2(gelu(self.fc1(x)))
 
 
+class DropPath(nn.Module):
+    """Stochastic depth: while training, leaves out a branch of some pictures at random and makes
+    up for it in the others."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> (B, N, C)."""
+        if not self.training or not self.rate:
+            return x
+        keep = torch.rand(len(x), 1, 1, device=x.device) >= self.rate
+        return x * (keep / (1 - self.rate)).to(x.dtype)
+
+
 class SwinBlock(nn.Module):
     """One block of attention in windows, shifted in every second one, and feed-forward."""
 
-    def __init__(self, dim: int, heads: int, window: int) -> None:
+    def __init__(self, dim: int, heads: int, window: int, drop_path: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.attn = WindowAttention(dim, heads, window)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim)
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, windows: Windows) -> Tensor:
         """``x`` (B, H*W, C)."""
-        x = x + self.attn(self.norm1(x), windows)
-        return x + self.mlp(self.norm2(x))
+        x = x + self.drop_path(self.attn(self.norm1(x), windows))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 @dataclass(frozen=True)
@@ -230,8 +247,11 @@ class SwinStage(nn.Module):
         super().__init__()
         dim, window = cfg.swin_dim * 2**stage, cfg.swin_window
         self.window = window
+        heads, before = cfg.swin_heads[stage], sum(cfg.swin_depths[:stage])
+        rise = cfg.drop_path / max(sum(cfg.swin_depths) - 1, 1)  # from block to block, from 0
         self.blocks = nn.ModuleList(
-            SwinBlock(dim, cfg.swin_heads[stage], window) for _ in range(cfg.swin_depths[stage])
+            SwinBlock(dim, heads, window, rise * (before + i))
+            for i in range(cfg.swin_depths[stage])
         )
         self.fusion = PixelWordFusion(dim, cfg.text_dim)
         self.norm = nn.LayerNorm(dim)

@@ -32,6 +32,7 @@ class RelaConfig:
     swin_depths: tuple[int, ...] = (2, 2, 18, 2)
     swin_heads: tuple[int, ...] = (4, 8, 16, 32)
     swin_window: int = 12
+    drop_path: float = 0.0  # training: how often the Swin's last block is left out (officially 0.3)
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     image_size: int = 480  # pixels: both sides (official) or the longer side (keep_aspect)
@@ -49,6 +50,8 @@ class RelaConfig:
     decoder_layers: int = 9
     decoder_ffn: int = 2048
     regions: int = 100  # a square number: region r is cell r of the minimap
+    region_region: bool = True  # regions attend each other
+    region_word: bool = True  # regions attend the words; see RegionDecoder for what is left without
     language_weight: float = 0.1
 
     # switches beyond the official model
@@ -77,6 +80,8 @@ class RelaConfig:
             raise ValueError(f"unknown pixel decoder {self.pixel_decoder!r}")
         if self.image_layers and self.backbone == "swin":
             raise ValueError("image_layers needs a backbone that takes no language")
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path must be from 0 to below 1, not {self.drop_path}")
         if self.image_layers >= self.decoder_layers:
             raise ValueError("at least one decoder layer must see the words")
         for name in (

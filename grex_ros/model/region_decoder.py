@@ -152,6 +152,10 @@ class RegionDecoder(nn.Module):
 
     With ``image_layers``, the first layers see the image and no words, the others the words and
     no image: a further expression then costs no pass over the pixels.
+
+    Two switches are for ablation. Without ``region_region`` no region knows of another. Without
+    ``region_word`` the words are not attended; where no backbone has heard them either, their mean
+    is added to all regions.
     """
 
     def __init__(self, cfg: RelaConfig) -> None:
@@ -167,22 +171,29 @@ class RegionDecoder(nn.Module):
         self.level_embed = nn.Embedding(3, dim)
         image_layers = cfg.image_layers or n
         self.region_image = nn.ModuleList(Attention(dim, cfg.heads) for _ in range(image_layers))
-        self.region_region = nn.ModuleList(Attention(dim, cfg.heads) for _ in range(n))
+        self.region_region = nn.ModuleList(
+            Attention(dim, cfg.heads) for _ in range(n if cfg.region_region else 0)
+        )
         self.feed_forward = nn.ModuleList(FeedForward(dim, cfg.decoder_ffn) for _ in range(n))
-        word_layers = n - cfg.image_layers if cfg.words_in_every_layer else 1
-        self.region_word = nn.ModuleList(Attention(dim, cfg.heads) for _ in range(word_layers))
+        # How many layers hear the words: in the official model the first.
+        self.word_layers = n - cfg.image_layers if cfg.words_in_every_layer else 1
+        if not cfg.region_word and cfg.language_in_backbone:
+            self.word_layers = 0
+        attending = self.word_layers if cfg.region_word else 0
+        self.region_word = nn.ModuleList(Attention(dim, cfg.heads) for _ in range(attending))
         self.word_product = nn.ModuleList(
-            Product(dim) for _ in range(word_layers if cfg.word_product else 0)
+            Product(dim) for _ in range(attending if cfg.word_product else 0)
         )
         self.head = MaskHead(cfg)
         self.alignment = PhraseAlignment(dim) if cfg.phrase_alignment else None
-        if cfg.text_adapter_layers:
-            self.word_proj = None  # the text adapter has projected them
+        if cfg.text_adapter_layers or not self.word_layers:
+            self.word_proj = None  # the text adapter has projected them, or nobody asks
         else:
             self.word_proj = nn.Linear(cfg.text_dim, dim, bias=False)
             nn.init.zeros_(self.word_proj.weight)
         # Official gate: sigmoid(word_gate) * language_weight.
-        self.word_gate = None if cfg.words_in_every_layer else nn.Parameter(torch.zeros(()))
+        gated = self.word_layers and not cfg.words_in_every_layer
+        self.word_gate = nn.Parameter(torch.zeros(())) if gated else None
         self.instance = InstanceHeads(cfg) if cfg.instance_heads else None
         self.relevance = RelevanceNoTarget(cfg) if cfg.relevance_no_target else None
         if cfg.region_appearance:
@@ -277,8 +288,8 @@ class RegionDecoder(nn.Module):
                     features = state.level_features[self._level(i)]
                     small = self.head.region_masks(x.transpose(0, 1), features)
                 x = self._attend_image(i, state, x, small)
-            if i - cfg.image_layers < len(self.region_word):
-                x = self._attend_words(i - cfg.image_layers, x, sequence, padding)
+            if i - cfg.image_layers < self.word_layers:
+                x = self._hear(i - cfg.image_layers, x, sequence, padding)
             x = self._attend_regions(i, x, state.region_position)
             x = self.feed_forward[i](x)
             if self.instance is not None:
@@ -321,13 +332,22 @@ class RegionDecoder(nn.Module):
         blocked = masks.sigmoid().flatten(2) < 0.5
         return blocked & ~blocked.all(-1, keepdim=True)
 
-    def _attend_words(self, i: int, x: Tensor, words: Tensor, padding: Tensor | None) -> Tensor:
-        out = self.region_word[i](x, words, words, blocked=padding)
-        if self.word_product:
-            out = self.word_product[i](x, out)
+    def _hear(self, i: int, x: Tensor, words: Tensor, padding: Tensor | None) -> Tensor:
+        """``words`` (L, B, C), ``padding`` (B, 1, L) True where there is none."""
+        if self.region_word:
+            out = self.region_word[i](x, words, words, blocked=padding)
+            if self.word_product:
+                out = self.word_product[i](x, out)
+        else:
+            there = torch.ones_like(words[..., :1])
+            if padding is not None:
+                there = there * ~padding.permute(2, 0, 1)
+            out = x + (words * there).sum(0) / there.sum(0)
         if self.word_gate is None:
             return out
         return x + self.cfg.language_weight * self.word_gate.sigmoid() * out
 
     def _attend_regions(self, i: int, x: Tensor, position: Tensor) -> Tensor:
+        if not self.region_region:
+            return x
         return self.region_region[i](x, x + position, x, position)

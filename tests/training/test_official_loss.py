@@ -12,7 +12,7 @@ import torch
 
 from grex_ros.model.official import official_names
 from tests.model.golden import DATA, GoldenSet
-from training.criterion import OFFICIAL_WEIGHTS, official_losses
+from training.criterion import OfficialWeights, official_losses, weighted_sum
 
 GOLDEN: dict[str, Any] = json.loads(
     gzip.decompress((DATA / "golden_training.json.gz").read_bytes())
@@ -44,7 +44,7 @@ def test_loss_and_gradients_equal_the_official_ones(case: str) -> None:
     names = ("term_mask", "term_minimap_unweighted", "term_nt_unweighted")
     for name, term in zip(("mask", "minimap", "no_target"), names, strict=True):
         assert float(losses[name].detach()) == pytest.approx(expected[term], rel=1e-5)
-    loss = torch.stack([OFFICIAL_WEIGHTS[name] * value for name, value in losses.items()]).sum()
+    loss = weighted_sum(losses, OfficialWeights())
     assert float(loss.detach()) == pytest.approx(expected["loss_total"], rel=1e-5)
 
     loss.backward()

@@ -34,6 +34,10 @@ class Sample:
     truth: PictureTruth
     texts: list[str]
 
+    def pin_memory(self) -> Sample:
+        """The same with its picture where a GPU reads it fastest; a DataLoader asks for it."""
+        return replace(self, pixels=self.pixels.pin_memory())
+
 
 @dataclass
 class Said:
@@ -161,6 +165,10 @@ class OfficialSample:
     union: Tensor  # (S, S) float32 0 or 1: all that the expression means
     empty: bool  # it means nothing
     text: str
+
+    def pin_memory(self) -> OfficialSample:
+        """The same with its picture where a GPU reads it fastest; a DataLoader asks for it."""
+        return replace(self, pixels=self.pixels.pin_memory())
 
 
 class OfficialPictures:
