@@ -37,7 +37,7 @@ from rich.progress import Progress
 
 from grex_ros.grounding.reading import Calibration
 from grex_ros.metrics import grec, gres
-from training.dataset.load import load_dataset
+from training.dataset.load import leave_out, load_dataset
 from training.dataset.records import DatasetError, Record, merged_mask, read_image
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def main(
             )
         if dataset and split.startswith(("val", "test")):
             raise ValueError(f"split {split!r} is for scoring; take pictures of a training split")
-        albums = [_last(load_dataset(name, split), pictures) for name in dataset or ()]
+        albums = [leave_out(load_dataset(name, split), pictures)[1] for name in dataset or ()]
         model, metadata = load_checkpoint(source)
         if not model.cfg.instance_heads:
             raise ValueError(f"{source}: presets without instance heads have no target scores")
@@ -232,10 +232,6 @@ def _read_measures(text: str) -> list[str]:
     if not names or set(names) - set(MEASURES):
         raise ValueError(f"--objective takes some of {', '.join(MEASURES)}, not {text!r}")
     return names
-
-
-def _last(records: Sequence[Record], pictures: int) -> list[Record]:
-    return sorted(records, key=lambda record: record.image_id)[-pictures:]
 
 
 def _about(

@@ -45,10 +45,13 @@ class DatasetConfig:
     path: str
     split: str = "train"
     share: float = 1.0  # of the pictures drawn, relative to the shares of the others
+    leave_out: int = 0  # the last so many pictures by image id, for training.calibrate
 
     def __post_init__(self) -> None:
         if not self.share > 0:
             raise ConfigError(f"share: must be above 0, not {self.share}")
+        if self.leave_out < 0:
+            raise ConfigError(f"leave_out: must not be negative, not {self.leave_out}")
 
 
 @dataclass(frozen=True)

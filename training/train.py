@@ -39,7 +39,7 @@ from grex_ros.model.checkpoint import (
 from grex_ros.model.config import RelaConfig
 from grex_ros.model.rela import ReLA
 from training.config import TrainConfig, as_dict
-from training.dataset.load import load_dataset
+from training.dataset.load import leave_out, load_dataset
 from training.dataset.mixture import Mixture, batch_numbers
 from training.dataset.records import Record
 from training.dataset.samples import OfficialPictures, TrainingPictures, collate
@@ -100,7 +100,11 @@ class Trainer:
         torch.manual_seed(config.seed)
         state = read_state(self._file, config)
         cfg = config.rela
-        records = [load_dataset(s.path, s.split, raw=not cfg.text_wheel) for s in config.sources]
+        raw = not cfg.text_wheel
+        records = [
+            leave_out(load_dataset(s.path, s.split, raw=raw), s.leave_out)[0]
+            for s in config.sources
+        ]
         if cfg.generation_layers:
             everything = (e for rs in records for r in rs for e in r.expressions)
             words = state and state["generation_words"]

@@ -12,8 +12,8 @@ import pytest
 
 from tests.training import refer_files
 from tests.training.refer_files import HEIGHT, WIDTH
-from training.dataset.load import find_dataset, load_dataset
-from training.dataset.records import DatasetError, merged_mask, read_image
+from training.dataset.load import find_dataset, leave_out, load_dataset
+from training.dataset.records import DatasetError, Record, merged_mask, read_image
 
 GREFS, REFS = "grefcoco/grefs(unc).json", "refcoco/refs(unc).p"
 
@@ -176,3 +176,12 @@ def test_a_polygon_that_cannot_be_drawn_names_picture_and_annotation(
     (record,) = load_dataset(refer_files.write(tmp_path, REFS, coco=coco), "val")
     with pytest.raises(DatasetError, match=rf"{record.image_path.name}: ann_id 21: .*corners"):
         merged_mask(record, record.expressions[0])
+
+
+def test_the_last_pictures_are_left_to_calibration() -> None:
+    records = [Record(n, Path("none"), 8, 8, (), ()) for n in (5, 2, 9, 4)]
+    learnt, left_out = leave_out(records, 2)
+    assert [r.image_id for r in learnt] == [2, 4]
+    assert [r.image_id for r in left_out] == [5, 9]
+    assert leave_out(records, 0) == (records, [])
+    assert leave_out(records, 7)[0] == []

@@ -7,6 +7,7 @@ load_dataset("data/refer:refcocog_umd", "test")
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,12 @@ def read_refs(files: DatasetFiles) -> list[Any]:
     """The references of a dataset, of all splits."""
     read = refcoco.read_refs if files.refs_path.suffix == ".p" else grefcoco.read_refs
     return read(files.refs_path)
+
+
+def leave_out(records: Sequence[Record], last: int) -> tuple[list[Record], list[Record]]:
+    """Records to learn from, and the ``last`` of them by image id, which training leaves to
+    ``training.calibrate``."""
+    ordered = sorted(records, key=lambda record: record.image_id)
+    left_out = ordered[max(len(ordered) - last, 0) :]
+    ids = {record.image_id for record in left_out}
+    return [record for record in records if record.image_id not in ids], left_out
