@@ -123,7 +123,7 @@ def main(
     rows = {}
     for name, changed in variants.items():
         console.rule(name)
-        rows[name] = row(run_variant(changed, out / name.replace(" ", "_"), **given))
+        rows[name] = row(run_variant(changed, out / name.replace(" ", "_"), dataset, split, limit))
     title = f"Ablation of {full.preset}: {steps} steps, seed {full.seed}, {dataset} {split}"
     (out / "table.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     (out / "table.md").write_text(as_markdown(rows, title), encoding="utf-8")

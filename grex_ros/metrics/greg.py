@@ -166,16 +166,21 @@ def _score(samples: Sequence[GregSample]) -> list[_Scored]:
 
 
 def _summary(scored: Sequence[_Scored]) -> GregScores:
-    bleu: list[float | None] = [None] * 4
+    bleu: tuple[float | None, ...] = (None,) * 4
     if scored:
         pairs = _as_coco([one.words for one in scored], [one.references for one in scored])
-        bleu = [100 * value for value in load_scorers().bleu(4).compute_score(*pairs, verbose=0)[0]]
+        found_bleu = load_scorers().bleu(4).compute_score(*pairs, verbose=0)[0]
+        bleu = tuple(100 * value for value in found_bleu)
+    bleu_1, bleu_2, bleu_3, bleu_4 = bleu
     found = [one.sample.found for one in scored if one.sample.found is not None]
     rarity = [one.cider for one in scored if one.cider is not None]
     return GregScores(
         len(scored),
         _mean([len(one.references) for one in scored]),
-        *bleu,
+        bleu_1,
+        bleu_2,
+        bleu_3,
+        bleu_4,
         rouge_l=_mean([100 * one.rouge_l for one in scored]),
         meteor=_mean([100 * one.meteor for one in scored]),
         cider=_mean([100 * value for value in rarity]),

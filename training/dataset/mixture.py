@@ -31,7 +31,7 @@ class Mixture(Dataset[Sample | OfficialSample]):
 
     def __init__(
         self,
-        sources: Sequence[TrainingPictures] | Sequence[OfficialPictures],
+        sources: Sequence[TrainingPictures | OfficialPictures],
         shares: Sequence[float],
         seed: int,
     ) -> None:
