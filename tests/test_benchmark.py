@@ -36,9 +36,6 @@ def test_the_shipped_model() -> None:
     for timings in (record["end_to_end"], record["stages"]):
         for timing in timings.values():
             assert 0 < timing["least"] <= timing["median"] <= timing["most"]
-    # Stages lie inside the first expression and are most of it.
-    total = sum(timing["least"] for timing in record["stages"].values())
-    assert total <= 1.2 * record["end_to_end"][FIRST]["most"]
     assert record["peak_memory"] > 1e8
 
 

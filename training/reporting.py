@@ -115,4 +115,4 @@ def _summary_writer(folder: Path, step: int) -> Any:
     except ImportError:
         console.print("no TensorBoard curves: pip install tensorboard", style="yellow")
         return None
-    return SummaryWriter(str(folder), purge_step=step)
+    return SummaryWriter(str(folder), purge_step=step + 1)

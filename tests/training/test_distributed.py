@@ -21,7 +21,7 @@ RUN = {
     "model": {"text_dim": 32, "text_heads": 2, "text_ffn": 64},
     "image_size": 64,
     "text_layers": 1,
-    "steps": 2,
+    "steps": 1,
     "learning_rate": 1e-3,
     "backbone_learning_rate": 1e-3,
     "overlay_minutes": 0,
@@ -43,11 +43,14 @@ def start(folder: Path, values: dict, rank: int, world: int, port: int) -> subpr
     )
 
 
-def learned(folder: Path) -> tuple[dict[str, torch.Tensor], float]:
+def learned(folder: Path) -> tuple[dict[int, torch.Tensor], float]:
+    """The first moments of AdamW, which after one step are the gradients (its step itself divides
+    by their size, and makes much of the noise of those near zero), and the loss."""
     state = torch.load(folder / "last.pt", weights_only=True)
     row = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
-    assert row["step"] == 2
-    return state["model"], row["loss"]
+    assert row["step"] == 1
+    moments = {key: values["exp_avg"] for key, values in state["optimizer"]["state"].items()}
+    return moments, row["loss"]
 
 
 def test_two_processes_equal_one_with_the_double_batch(tmp_path: Path) -> None:
@@ -79,5 +82,9 @@ def test_two_processes_equal_one_with_the_double_batch(tmp_path: Path) -> None:
         found, other = learned(tmp_path / name)
         if name == "passes":  # the log of two is that of the first process, of its own half
             assert other == pytest.approx(loss, rel=1e-4)
+        assert found.keys() == expected.keys()
+        largest = max(float(value.abs().max()) for value in expected.values())
         for key, value in expected.items():
-            torch.testing.assert_close(found[key], value, atol=2e-5, rtol=1e-3, msg=f"{name} {key}")
+            atol = max(1e-3 * float(value.abs().max()), 1e-6 * largest)
+            torch.testing.assert_close(found[key], value, atol=atol, rtol=0, msg=f"{name} {key}")
+    assert any(value.any() for value in expected.values())

@@ -106,7 +106,7 @@ def targets(numbers: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def invoke(dataset: Path, out: Path, grounder: Grounder, monkeypatch: pytest.MonkeyPatch) -> Any:
-    def load(path: object, *, device: str, precision: str) -> Grounder:
+    def load(path: object, *, device: str, precision: str, engine: str) -> Grounder:
         assert precision == "float32"
         return grounder
 

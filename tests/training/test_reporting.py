@@ -16,8 +16,8 @@ from training.train import Trainer
 
 def test_curves_and_pictures(tmp_path: Path) -> None:
     event_accumulator = pytest.importorskip(
-        "tensorboard.backend.event_processing"
-    ).event_accumulator
+        "tensorboard.backend.event_processing.event_accumulator"
+    )
     config = TrainConfig(
         dataset=str(make_dataset(tmp_path / "data")),
         steps=2,
