@@ -1,4 +1,5 @@
-"""One process of a run: ``python -m tests.training.distributed_run CONFIG.yaml OUT``."""
+"""One process of a run: ``python -m tests.training.distributed_run FOLDER...``, each with its
+``run.yaml``."""
 
 from __future__ import annotations
 
@@ -11,9 +12,8 @@ from training.config import TrainConfig
 from training.train import Trainer
 
 
-def main(config: Path, out: Path) -> None:
-    torch.set_num_threads(1)
-    trainer = Trainer(TrainConfig.load(config), out)
+def main(folder: Path) -> None:
+    trainer = Trainer(TrainConfig.load(folder / "run.yaml"), folder)
     for module in trainer.model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # chance differs from process to process
@@ -21,4 +21,6 @@ def main(config: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    torch.set_num_threads(1)
+    for argument in sys.argv[1:]:
+        main(Path(argument))

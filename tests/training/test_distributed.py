@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,16 +29,10 @@ RUN = {
 }
 
 
-def start(folder: Path, values: dict, rank: int, world: int, port: int) -> subprocess.Popen:
-    """One of ``world`` processes, as ``accelerate launch`` or ``torchrun`` start them."""
-    folder.mkdir(exist_ok=True)
-    config = folder / "run.yaml"
-    config.write_text(yaml.safe_dump(values))
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    if world > 1:
-        env |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
-        env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, "-m", "tests.training.distributed_run", str(config), str(folder)]
+def start(folders: Sequence[Path], more: Mapping[str, str]) -> subprocess.Popen:
+    """One process, as ``accelerate launch`` or ``torchrun`` start them."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **more}
+    command = [sys.executable, "-m", "tests.training.distributed_run", *map(str, folders)]
     return subprocess.Popen(
         command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -62,20 +57,22 @@ def test_two_processes_equal_one_with_the_double_batch(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    values = {**RUN, "dataset": str(root)}
-    running = [
-        start(tmp_path / "two", {**values, "batch_size": 2}, 0, 2, port),
-        start(tmp_path / "two", {**values, "batch_size": 2}, 1, 2, port),
-    ]
-    outputs = [process.communicate()[0] for process in running]
-    assert all(process.returncode == 0 for process in running), outputs
+    folders = {}
     for name, changes in (
+        ("two", {"batch_size": 2}),
         ("double", {"batch_size": 4}),
         ("passes", {"batch_size": 2, "accumulation": 2}),
     ):
-        process = start(tmp_path / name, {**values, **changes}, 0, 1, port)
-        output = process.communicate()[0]
-        assert process.returncode == 0, output
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        text = yaml.safe_dump({**RUN, "dataset": str(root), **changes})
+        (folders[name] / "run.yaml").write_text(text)
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    running = [start([folders["double"], folders["passes"]], {})]
+    for rank in ("0", "1"):
+        running.append(start([folders["two"]], {**world, "RANK": rank, "LOCAL_RANK": rank}))
+    outputs = [process.communicate()[0] for process in running]
+    assert all(process.returncode == 0 for process in running), outputs
 
     expected, loss = learned(tmp_path / "double")
     for name in ("two", "passes"):
