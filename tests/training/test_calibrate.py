@@ -169,7 +169,7 @@ def test_the_search_is_stored_and_used(dataset: Path, tmp_path: Path, grounder: 
 
 def test_shifts_by_hand(tmp_path: Path) -> None:
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
-    by_hand = ("--target", "0.8", "--no-target", "-0.85")
+    by_hand = ("--target", "0.8", "--no-target", "-0.85", "--mask", "0")
     assert invoke(str(DEFAULT_CHECKPOINT), str(first), *by_hand)[0] == 0
     found = Calibration.from_metadata(load_checkpoint(first)[1])
     assert found == Calibration(target=0.8, no_target=-0.85)

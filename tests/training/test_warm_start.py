@@ -60,7 +60,8 @@ def test_swin_and_bert_are_in_the_model(tmp_path: Path) -> None:
 )
 def test_the_options_reach_the_model(tmp_path: Path, option: str, message: str) -> None:
     config = tmp_path / "run.yaml"
-    config.write_text("preset: tabletop\nsteps: 1\n")
+    dataset = make_dataset(tmp_path / "squares")
+    config.write_text(f"preset: tabletop\ndataset: {dataset}\nsteps: 1\n")
     with pytest.raises(ValueError, match=message):
         main(config, tmp_path / "run", **{option: str(tmp_path)})  # type: ignore[arg-type]
 
