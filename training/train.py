@@ -94,8 +94,11 @@ class Trainer:
         self.config, self.out = config, out
         # A batch without a target does not use the generation head.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+        # accelerate joins processes on CPUs only if told that they are to stay there.
         self.accelerator = Accelerator(
-            mixed_precision=mixed_precision(config.precision), kwargs_handlers=[unused]
+            cpu=not torch.cuda.is_available(),
+            mixed_precision=mixed_precision(config.precision),
+            kwargs_handlers=[unused],
         )
         torch.manual_seed(config.seed)
         state = read_state(self._file, config)

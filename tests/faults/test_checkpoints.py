@@ -5,7 +5,6 @@ repeated. With the real model and the node's own way of loading it.
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 
 from grex_ros.ros.conversions import to_image
 from grex_ros.ros.node import load_grounder
-from tests.ros.graph import Graph, result
+from tests.ros.graph import Graph, result, stderr_in, wait_until
 from tests.ros.weights import real_checkpoint
 
 pytest.importorskip("torch")
@@ -81,7 +80,7 @@ def test_from_missing_to_damaged_to_good(
 )
 def test_a_device_or_precision_that_is_not_there(
     make_graph: MakeGraph,
-    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
     parameters: dict[str, str],
     words: str,
 ) -> None:
@@ -89,12 +88,9 @@ def test_a_device_or_precision_that_is_not_there(
 
     if torch.cuda.device_count() > 7:
         pytest.skip("eight GPUs are there")
-    graph = make_graph(load_grounder, await_active=False, **parameters)
-    seen, deadline = "", time.monotonic() + 30
-    while "waits unconfigured" not in seen:
-        assert time.monotonic() < deadline, seen
-        time.sleep(0.02)
-        seen += capfd.readouterr().err
-    assert words in seen
-    assert "Traceback" not in seen
+    with stderr_in(tmp_path) as errors:
+        graph = make_graph(load_grounder, await_active=False, **parameters)
+        wait_until(lambda: "waits unconfigured" in errors(), "the node's last word", 30)
+        assert words in errors()
+        assert "Traceback" not in errors()
     assert graph.node.state == "unconfigured"

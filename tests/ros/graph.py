@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import itertools
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,6 +85,22 @@ def wait_until(condition: Callable[[], bool], what: str, timeout: float = TIMEOU
     while not condition():
         assert time.monotonic() < end, f"{what} did not happen within {timeout} s"
         time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def stderr_in(folder: Path) -> Iterator[Callable[[], str]]:
+    """Reads what has been written to stderr, while others go on writing. (``capfd`` reads its file
+    and then empties it: what is written in between is lost.)"""
+    path = folder / "stderr.txt"
+    before = os.dup(2)
+    try:
+        with path.open("w", buffering=1) as file, contextlib.redirect_stderr(file):
+            os.dup2(file.fileno(), 2)
+            yield path.read_text
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.write(2, path.read_bytes())  # for the report of a failed test
 
 
 class Peer:

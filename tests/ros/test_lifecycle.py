@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from grex_ros.msg import Grounding as G
@@ -17,7 +18,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from grex_ros.grounding.objects import Grounding
 from grex_ros.ros.parameters import Settings
 from tests.ros.color_grounder import ColorGrounder, picture
-from tests.ros.graph import Graph, result, wait_until
+from tests.ros.graph import Graph, result, stderr_in, wait_until
 
 MakeGraph = Callable[..., Graph]
 SUCCESS = TransitionCallbackReturn.SUCCESS
@@ -183,7 +184,7 @@ class Refusing(ColorGrounder):
 
 @pytest.mark.parametrize("when", ["load", "warm-up"])
 def test_a_failed_configure_says_why_and_can_be_repeated(
-    make_graph: MakeGraph, when: str, capfd: pytest.CaptureFixture[str]
+    make_graph: MakeGraph, when: str, tmp_path: Path
 ) -> None:
     def load(settings: Settings) -> ColorGrounder:
         if settings.checkpoint == "bad":
@@ -192,16 +193,12 @@ def test_a_failed_configure_says_why_and_can_be_repeated(
             raise OSError("the file bad is damaged; copy it again")
         return ColorGrounder()
 
-    graph = make_graph(load, await_active=False, checkpoint="bad")
     reason = "copy it again" if when == "load" else "no kernel image"
-    errors = ""
-    deadline = time.monotonic() + 10
-    while "waits unconfigured" not in errors:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-        errors += capfd.readouterr().err
-    assert errors.count(reason) == 1
-    assert "Traceback" not in errors
+    with stderr_in(tmp_path) as errors:
+        graph = make_graph(load, await_active=False, checkpoint="bad")
+        wait_until(lambda: "waits unconfigured" in errors(), "the node's last word")
+        assert errors().count(reason) == 1
+        assert "Traceback" not in errors()
     assert graph.node.state == "unconfigured"
     assert graph.change("configure") == TransitionCallbackReturn.FAILURE
     assert graph.node.state == "unconfigured"

@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -25,7 +26,7 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 from grex_ros.ros.conversions import to_image, to_rgb
 from grex_ros.ros.node import GrexNode, spin
 from tests.ros.color_grounder import ColorGrounder, color_grounder, picture
-from tests.ros.graph import LATCHED, Graph, wait_until
+from tests.ros.graph import LATCHED, Graph, stderr_in, wait_until
 
 RED = picture(("red", 8, 8, 20, 16), ("red", 30, 20, 40, 24))
 BLUE = picture(("blue", 8, 8, 20, 16))
@@ -386,26 +387,21 @@ def test_cameras_send_best_effort(make_graph: MakeGraph) -> None:
     assert graph.answers.next().header == header
 
 
-def test_qos_can_be_overridden_and_misfits_are_named(
-    make_graph: MakeGraph, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_qos_can_be_overridden_and_misfits_are_named(make_graph: MakeGraph, tmp_path: Path) -> None:
     namespace_of_next = make_graph(autostart=False, await_active=False).namespace
     number = int(namespace_of_next.rsplit("_", 1)[1]) + 1
     topic = f"/graph_{number}/image"
     overrides = {f"qos_overrides.{topic}.subscription.reliability": "reliable"}
-    graph = make_graph(**overrides)
-    assert graph.namespace == f"/graph_{number}"
-    (images,) = (item for item in graph.node.subscriptions if item.topic_name == topic)
-    assert images.qos_profile.reliability == ReliabilityPolicy.RELIABLE
-    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-    graph.peer.node.create_publisher(Image, "image", best_effort)
-    text = ""
-    deadline = time.monotonic() + 10
-    while f"qos_overrides.{topic}.subscription.reliability" not in text:
-        assert time.monotonic() < deadline, text
-        time.sleep(0.05)
-        text += capfd.readouterr().err
-    assert "[WARN]" in text
+    with stderr_in(tmp_path) as errors:
+        graph = make_graph(**overrides)
+        assert graph.namespace == f"/graph_{number}"
+        (images,) = (item for item in graph.node.subscriptions if item.topic_name == topic)
+        assert images.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+        best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        graph.peer.node.create_publisher(Image, "image", best_effort)
+        remedy = f"qos_overrides.{topic}.subscription.reliability"
+        wait_until(lambda: remedy in errors(), "the warning")
+        assert "[WARN]" in errors()
 
 
 def test_a_callback_that_raises_ends_nothing(capfd: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ RUN = {
 
 def start(folders: Sequence[Path], more: Mapping[str, str]) -> subprocess.Popen:
     """One process, as ``accelerate launch`` or ``torchrun`` start them."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **more}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **more}
     command = [sys.executable, "-m", "tests.training.distributed_run", *map(str, folders)]
     return subprocess.Popen(
         command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
