@@ -214,29 +214,42 @@ class Author:
         return [{**n, "color": colors.get(n["id"], "")} for n in self._album.annotations[image_id]]
 
 
-def evened(refs: list[dict[str, Any]], balance: tuple[int, int, int]) -> list[dict[str, Any]]:
-    """All refs of the training split; of the others as many as keep the proportion of one, many
-    and none. Whole sets of targets are dropped, in an order that does not hang on the pictures'.
+def evened(
+    refs: list[dict[str, Any]], balance: tuple[int, int, int], no_target: float
+) -> list[dict[str, Any]]:
+    """Of the held-out refs as many as keep the proportion of one, many and none; of the training
+    refs without a target no more than the share ``no_target`` (pictures with few objects run out of
+    other expressions). Whole sets of targets are dropped, in an order that does not hang on the
+    pictures'.
     """
-    held_out = [ref for ref in refs if ref["split"] != "train"]
-    strata: list[list[dict[str, Any]]] = [[], [], []]
-    for ref in held_out:
+    held_out: list[list[dict[str, Any]]] = [[], [], []]
+    training: list[list[dict[str, Any]]] = [[], [], []]
+    for ref in refs:
+        strata = training if ref["split"] == "train" else held_out
         strata[2 if ref["no_target"] else min(len(ref["ann_id"]), 2) - 1].append(ref)
-    unit = min(len(found) // share for found, share in zip(strata, balance, strict=True) if share)
+    unit = min(len(found) // share for found, share in zip(held_out, balance, strict=True) if share)
     dropped: set[int] = set()
-    for found, share in zip(strata, balance, strict=True):
-        groups: dict[str, list[int]] = defaultdict(list)
-        for ref in found:
-            same = ref["ref_id"] if ref["no_target"] else sorted(ref["ann_id"])
-            groups[f"{ref['image_id']} {same}"].append(ref["ref_id"])
-        excess = len(found) - unit * share
-        for key in sorted(groups, key=lambda name: hashlib.sha256(name.encode()).digest()):
-            if excess <= 0:
-                break
-            gone = groups[key][-excess:]
-            dropped.update(gone)
-            excess -= len(gone)
+    for found, share in zip(held_out, balance, strict=True):
+        dropped |= _excess(found, unit * share)
+    if no_target < 1:
+        some = len(training[0]) + len(training[1])
+        dropped |= _excess(training[2], round(some * no_target / (1 - no_target)))
     return [ref for ref in refs if ref["ref_id"] not in dropped]
+
+
+def _excess(refs: list[dict[str, Any]], kept: int) -> set[int]:
+    """Which are dropped so that no more than ``kept`` stay."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for ref in refs:
+        same = ref["ref_id"] if ref["no_target"] else sorted(ref["ann_id"])
+        groups[f"{ref['image_id']} {same}"].append(ref["ref_id"])
+    excess = len(refs) - kept
+    dropped: set[int] = set()
+    for key in sorted(groups, key=lambda name: hashlib.sha256(name.encode()).digest()):
+        if excess <= len(dropped):
+            break
+        dropped.update(groups[key][len(dropped) - excess :])
+    return dropped
 
 
 _author: Author | None = None
@@ -320,7 +333,9 @@ def main(
                 console.print(f"{len(journal.done)} pictures are kept; the same command goes on.")
                 raise typer.Exit(130) from None
             found = journal.finish(
-                album.categories, lambda refs: evened(refs, wished), f"Expressions over {instances}"
+                album.categories,
+                lambda refs: evened(refs, wished, no_target),
+                f"Expressions over {instances}",
             )
     except (OSError, ValueError, JournalError) as error:
         console.print(f"[red]{error}[/red]", highlight=False)

@@ -166,6 +166,18 @@ def test_the_held_out_pictures_have_one_many_and_none_alike(dataset: Path) -> No
     assert counts[0] == counts[1] == counts[2] >= 4, counts
 
 
+def test_no_more_training_expressions_without_a_target_than_asked(dataset: Path) -> None:
+    """More are written, as pictures run out of other expressions; the excess is dropped."""
+    none = [ref["no_target"] for ref in read_refs(dataset) if ref["split"] == "train"]
+    assert round(0.67 * sum(none)) == pytest.approx(0.33 * (len(none) - sum(none)), abs=0.7)
+    written = (dataset / "grefcoco" / "journal.jsonl").read_text().splitlines()[1:]
+    refs = [ref for line in written for ref in json.loads(line)["refs"]]
+    before = [ref["no_target"] for ref in refs if ref["split"] == "train"]
+    assert sum(before) / len(before) > 0.33
+    kept = [ref for ref in refs if ref["split"] == "train" and not ref["no_target"]]
+    assert len(kept) == len(none) - sum(none)
+
+
 def test_borrowed_expressions_are_of_the_same_split(dataset: Path) -> None:
     """And true where they come from, so nothing of the held-out pictures is met in training."""
     refs = read_refs(dataset)
