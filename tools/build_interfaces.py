@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Build ROS interfaces into the virtual environment that runs this file (ROS 2 from wheels).
 
-    python tools/build_interfaces.py vision_msgs interfaces/vision_msgs std_msgs geometry_msgs
-        generates the package vision_msgs from the definitions in a folder; does nothing where the
-        real one is found
-    python tools/build_interfaces.py .
-        builds this repository's messages and links its launch files and scripts; the Python files
-        stay in the checkout
+python tools/build_interfaces.py vision_msgs interfaces/vision_msgs std_msgs geometry_msgs
+    generates the package vision_msgs from the definitions in a folder; does nothing where the
+    real one is found
+python tools/build_interfaces.py .
+    builds this repository's messages and links its launch files and scripts; the Python files
+    stay in the checkout
 """
 
 from __future__ import annotations

@@ -8,16 +8,15 @@ there, so consistency is no proof that a person would understand.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from grex_ros.metrics.greg import GregSample, same_set, tokenize
 from training.dataset.records import DatasetError, Record, read_image
-from training.scoring import Predict, Rules, kept_objects
+from training.scoring import Answers, Predict, Rules, kept_objects
 
 if TYPE_CHECKING:
     from grex_ros.grounding.grounder import Grounder
@@ -36,14 +35,8 @@ class Description:
     sample: GregSample
 
 
-@dataclass
-class Descriptions:
-    """All descriptions; not ``complete`` if it was stopped. ``seconds`` is that of describing."""
-
-    results: list[Description] = field(default_factory=list)
-    images: int = 0
-    seconds: float = 0.0
-    complete: bool = False
+class Descriptions(Answers[Description]):
+    """All descriptions."""
 
 
 def target_sets(record: Record) -> dict[tuple[int, ...], tuple[str, ...]]:
@@ -67,19 +60,18 @@ def describe_all(
     expression.
     """
     descriptions = Descriptions()
-    try:
+    with descriptions.until_stopped():
         for record in records:
             sets = target_sets(record)
             if sets:
                 image = read_image(record)
                 boxes = {instance.ann_id: instance.box for instance in record.instances}
                 asked = [[boxes[ann_id] for ann_id in ann_ids] for ann_ids in sets]
-                start = time.perf_counter()
                 try:
-                    texts = describe(image, asked)
+                    with descriptions.timed():
+                        texts = describe(image, asked)
                 except ValueError as error:  # a box without a pixel of the picture
                     raise DatasetError(f"{record.image_path}: {error}") from error
-                descriptions.seconds += time.perf_counter() - start
                 if len(texts) != len(asked):
                     raise RuntimeError(
                         f"image_id {record.image_id}: {len(texts)} expressions of {len(asked)} sets"
@@ -92,9 +84,6 @@ def describe_all(
                     for (ann_ids, said), text, again in zip(sets.items(), texts, found, strict=True)
                 ]
             descriptions.images += 1
-        descriptions.complete = True
-    except KeyboardInterrupt:
-        pass
     return descriptions
 
 

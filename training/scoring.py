@@ -13,11 +13,12 @@ AP@0.5 takes all regions in both modes, however low they score; of two on one ob
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -81,14 +82,36 @@ class Result:
     no_target_score: float
 
 
-@dataclass
-class Evaluation:
-    """All answers; not ``complete`` if it was stopped. ``seconds`` is the predictor's own time."""
+T = TypeVar("T")
 
-    results: list[Result] = field(default_factory=list)
+
+@dataclass
+class Answers(Generic[T]):
+    """What a model was asked so far; not ``complete`` if it was stopped. ``seconds`` is the model's
+    own time."""
+
+    results: list[T] = field(default_factory=list)
     images: int = 0
     seconds: float = 0.0
     complete: bool = False
+
+    @contextlib.contextmanager
+    def until_stopped(self) -> Iterator[None]:
+        """Ctrl-C ends the block with what there is."""
+        with contextlib.suppress(KeyboardInterrupt):
+            yield
+            self.complete = True
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[None]:
+        """Counts the time of the block."""
+        start = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - start
+
+
+class Evaluation(Answers[Result]):
+    """All answers to expressions."""
 
 
 def evaluate(
@@ -106,22 +129,18 @@ def evaluate(
     RuntimeError for a predictor that answers with an error or not every expression.
     """
     evaluation = Evaluation()
-    try:
+    with evaluation.until_stopped():
         for record in records:
             if rules.size is Size.OFFICIAL:
                 image, record = official.read_image(record), official.squeeze(record)
             else:
                 image = read_image(record)
             texts = [expression.text for expression in record.expressions]
-            start = time.perf_counter()
-            answers = predict(image, texts)
-            decisions = list(decide(image, texts)) if decide else None
-            evaluation.seconds += time.perf_counter() - start
+            with evaluation.timed():
+                answers = predict(image, texts)
+                decisions = list(decide(image, texts)) if decide else None
             evaluation.results.extend(score_image(record, answers, rules, decisions))
             evaluation.images += 1
-        evaluation.complete = True
-    except KeyboardInterrupt:
-        pass
     return evaluation
 
 

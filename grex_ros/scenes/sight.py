@@ -155,32 +155,44 @@ def _row_on_table(members: list[ViewObject]) -> bool:
     return along < 0.35 * abs(across)
 
 
+def ends(first: str, last: str, key: Key, ahead: Test) -> dict[str, tuple[Key, Test]]:
+    """Two opposite extremes: ``key`` is least in the first, ``ahead`` says that beyond doubt."""
+    return {
+        first: (key, ahead),
+        last: (lambda seen: -key(seen), lambda a, b: ahead(b, a)),
+    }
+
+
+def opposites(
+    one: str, other: str, key: Key, ahead: Test, in_line: Test
+) -> dict[str, tuple[Test, Test]]:
+    """Two opposite relations along ``key``; surely so if also ``in_line``, surely not the other
+    way round."""
+    return {
+        one: (
+            lambda a, b: key(a) < key(b),
+            lambda a, b: (ahead(a, b) and in_line(a, b)) or ahead(b, a),
+        ),
+        other: (
+            lambda a, b: key(a) > key(b),
+            lambda a, b: (ahead(b, a) and in_line(a, b)) or ahead(a, b),
+        ),
+    }
+
+
+def _backwards(seen: ViewObject) -> float:
+    return -seen.box[3]
+
+
 TABLE = Sight(
     extremes={
-        "left": (column, _left_of),
-        "right": (lambda seen: -column(seen), lambda a, b: _left_of(b, a)),
-        "front": (lambda seen: -seen.box[3], _before),
-        "back": (lambda seen: seen.box[3], lambda a, b: _before(b, a)),
-        "largest": (lambda seen: -_extent(seen), _larger),
-        "smallest": (_extent, lambda a, b: _larger(b, a)),
+        **ends("left", "right", column, _left_of),
+        **ends("front", "back", _backwards, _before),
+        **ends("largest", "smallest", lambda seen: -_extent(seen), _larger),
     },
     relations={
-        "left": (
-            lambda a, b: column(a) < column(b),
-            lambda a, b: (_left_of(a, b) and _aside(a, b)) or _left_of(b, a),
-        ),
-        "right": (
-            lambda a, b: column(a) > column(b),
-            lambda a, b: (_left_of(b, a) and _aside(a, b)) or _left_of(a, b),
-        ),
-        "front": (
-            lambda a, b: a.box[3] > b.box[3],
-            lambda a, b: (_before(a, b) and _in_line(a, b)) or _before(b, a),
-        ),
-        "behind": (
-            lambda a, b: a.box[3] < b.box[3],
-            lambda a, b: (_before(b, a) and _in_line(a, b)) or _before(a, b),
-        ),
+        **opposites("left", "right", column, _left_of, _aside),
+        **opposites("front", "behind", _backwards, _before, _in_line),
         "beside": (
             lambda a, b: distance(a, b) < BESIDE,
             lambda a, b: not BESIDE_MARGIN[0] < distance(a, b) < BESIDE_MARGIN[1],

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grex_ros.scenes.scene import ViewObject
-from grex_ros.scenes.sight import Sight, column, height, width
+from grex_ros.scenes.sight import Sight, column, ends, height, opposites, width
 from grex_ros.scenes.vocabulary import alike
 from training.dataset.records import DatasetError, Record, instance_mask
 
@@ -243,22 +243,12 @@ def _is_high(seen: ViewObject) -> bool:
 
 PICTURE = Sight(
     extremes={
-        "left": (column, _left_of),
-        "right": (lambda seen: -column(seen), lambda a, b: _left_of(b, a)),
-        "top": (_row, _above),
-        "bottom": (lambda seen: -_row(seen), lambda a, b: _above(b, a)),
-        "largest": (lambda seen: -seen.area, _larger),
-        "smallest": (lambda seen: seen.area, lambda a, b: _larger(b, a)),
+        **ends("left", "right", column, _left_of),
+        **ends("top", "bottom", _row, _above),
+        **ends("largest", "smallest", lambda seen: -seen.area, _larger),
     },
     relations={
-        "left": (
-            lambda a, b: column(a) < column(b),
-            lambda a, b: (_left_of(a, b) and _aside(a, b)) or _left_of(b, a),
-        ),
-        "right": (
-            lambda a, b: column(a) > column(b),
-            lambda a, b: (_left_of(b, a) and _aside(a, b)) or _left_of(a, b),
-        ),
+        **opposites("left", "right", column, _left_of, _aside),
         "beside": (_beside, _surely_beside),
     },
     sides={
