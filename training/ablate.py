@@ -27,6 +27,7 @@ WITHOUT_INSTANCES = {
     # what needs them
     "region_proposals": False,
     "region_appearance": False,
+    "region_geometry": False,
     "phrase_alignment": False,
     "relevance_no_target": False,
     "count_classes": 0,
@@ -34,7 +35,7 @@ WITHOUT_INSTANCES = {
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
-    "no region-region attention": {"region_region": False},
+    "no region-region attention": {"region_region": False, "region_geometry": False},
     "no region-word attention": {"region_word": False},
     "no instance heads": WITHOUT_INSTANCES,
 }

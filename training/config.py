@@ -74,6 +74,7 @@ class TrainConfig:
     expressions: int = 8  # a picture; the official recipe has one
     substitution: float = 0.0  # share of expressions that come from another picture: no target
     zoom: float = 0.0  # share of pictures that are scaled and stretched; not in the official recipe
+    mirror: float = 0.0  # share of pictures that are mirrored, their words too; likewise
     learning_rate: float = 4e-4
     backbone_learning_rate: float = 1e-4
     frozen_stages: int = 2  # of the trunk; not in the official recipe
@@ -111,7 +112,7 @@ class TrainConfig:
         for name in ("batch_size", "accumulation", "expressions"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: must be at least 1, not {getattr(self, name)}")
-        for name in ("substitution", "zoom", "warmup", "ema_decay", "drop_path"):
+        for name in ("substitution", "zoom", "mirror", "warmup", "ema_decay", "drop_path"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}: must be between 0 and 1, not {getattr(self, name)}")
         for name in _AT_LEAST_0:

@@ -54,6 +54,7 @@ from training.steps import OfficialStep, TrainingStep
 SAVE_EVERY = 120.0  # seconds
 REPORT_EVERY = 20  # steps
 OVERLAYS = 4  # pictures in TensorBoard
+UNFELT = ("region_geometry",)  # parts that change no answer before they are trained
 console = Console()
 
 
@@ -80,7 +81,13 @@ def load_pictures(records: list[list[Record]], cfg: RelaConfig, config: TrainCon
     augment = not config.freeze_image  # a picture that is seen once has one look
     pictures = [
         TrainingPictures(
-            r, cfg, config.expressions, augment, config.zoom * augment, config.substitution
+            r,
+            cfg,
+            config.expressions,
+            augment,
+            config.zoom * augment,
+            config.substitution,
+            config.mirror * augment,
         )
         for r in records
     ]
@@ -290,14 +297,14 @@ class Trainer:
 
     def start_from(self, path: Path) -> None:
         """Takes over the weights of a checkpoint. CheckpointError if it is of another model; a
-        generation head, or its words, may be new."""
+        generation head, or its words, may be new, and so may what changes nothing untrained."""
         found = checkpoint_config(path)
         own = dataclasses.asdict(self.model.cfg)
         free = {"name", "image_size", "drop_path", *(n for n in own if n.startswith("generation"))}
         other = [
             f"{name}: {value!r} -> {own[name]!r}"
             for name, value in dataclasses.asdict(found).items()
-            if value != own[name] and name not in free
+            if value != own[name] and name not in free and not (name in UNFELT and own[name])
         ]
         if other:
             raise CheckpointError(f"checkpoint {path} is of another model: {'; '.join(other)}")

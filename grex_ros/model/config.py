@@ -63,6 +63,7 @@ class RelaConfig:
     text_adapter_layers: int = 0
     region_proposals: bool = False  # regions start at peaks of a map of object centres
     region_appearance: bool = False  # add each region's mask-pooled features and its box
+    region_geometry: bool = False  # how regions lie to each other joins their attention
     instance_heads: bool = False  # target score, box and own mask of every region
     count_classes: int = 0  # 0, 1, ... count_classes - 1 or more
     relevance_no_target: bool = False  # no-target from relevance-weighted regions and the sentence
@@ -87,11 +88,14 @@ class RelaConfig:
         for name in (
             "region_proposals",
             "region_appearance",
+            "region_geometry",
             "phrase_alignment",
             "generation_layers",
         ):
             if getattr(self, name) and not (self.instance_heads and self.image_layers):
                 raise ValueError(f"{name} needs instance_heads and image_layers")
+        if self.region_geometry and not self.region_region:
+            raise ValueError("region_geometry needs region_region")
 
     @property
     def minimap_side(self) -> int:
@@ -169,6 +173,7 @@ PRESETS: dict[str, RelaConfig] = {
         text_adapter_layers=1,
         region_proposals=True,
         region_appearance=True,
+        region_geometry=True,
         instance_heads=True,
         count_classes=6,
         relevance_no_target=True,

@@ -90,6 +90,7 @@ class ExportedReLA:
             self._ground,
             regions=state.regions,
             position=state.region_position,
+            boxes=state.boxes,
             words=words,
             word_mask=word_mask,
         )
@@ -106,6 +107,7 @@ class ExportedReLA:
 
 
 def _call(run: Run, **inputs: Tensor) -> list[Tensor]:
+    """A run takes from ``inputs`` what its graph asks for: not every model uses all of them."""
     arrays = {name: np.ascontiguousarray(x.detach().numpy()) for name, x in inputs.items()}
     return [torch.from_numpy(x) for x in run(arrays)]
 
@@ -121,7 +123,8 @@ def _load_onnxruntime(file: Path, threads: int) -> tuple[Run, Mapping[str, str]]
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"])
     about = session.get_modelmeta().custom_metadata_map
-    return lambda inputs: session.run(None, inputs), about
+    asked = [x.name for x in session.get_inputs()]
+    return lambda inputs: session.run(None, {name: inputs[name] for name in asked}), about
 
 
 def _load_openvino(file: Path, threads: int) -> tuple[Run, Mapping[str, str]]:
@@ -137,7 +140,12 @@ def _load_openvino(file: Path, threads: int) -> tuple[Run, Mapping[str, str]]:
         "INFERENCE_PRECISION_HINT": "f32",  # not bfloat16 where the CPU has it
     }
     request = core.compile_model(graph, "CPU", settings).create_infer_request()
-    return lambda inputs: list(request.infer(inputs).values()), about
+    asked = [x.any_name for x in graph.inputs]
+
+    def run(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return list(request.infer({name: inputs[name] for name in asked}).values())
+
+    return run, about
 
 
 # --- the choice ------------------------------------------------------------------------------

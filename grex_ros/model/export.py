@@ -123,11 +123,12 @@ class _Ground(nn.Module):
         self.model = model
 
     def forward(
-        self, regions: Tensor, position: Tensor, words: Tensor, word_mask: Tensor
+        self, regions: Tensor, position: Tensor, boxes: Tensor, words: Tensor, word_mask: Tensor
     ) -> tuple[Tensor | None, ...]:
         # The merged mask, all that would need the pixels, is left out of the graph.
         pixels = regions.new_zeros(1, self.model.cfg.mask_dim, 1, 1)
-        state = RegionState([], [], [], pixels, regions, position, pixels, counts=[len(words)])
+        state = RegionState([], [], [], pixels, regions, position, pixels, boxes=boxes)
+        state.counts = [len(words)]
         out = self.model.ground(state, words, word_mask)
         return tuple(x for x in (out.target, out.no_target, out.count) if x is not None)
 
@@ -154,7 +155,8 @@ def _trace(model: ReLA, part: str) -> bytes:
     else:
         regions = torch.zeros(cfg.regions, 2, cfg.hidden_dim)
         words = torch.zeros(2, 9, cfg.text_dim)
-        module, inputs = _Ground(model), {"regions": regions, "position": regions, "words": words}
+        module, inputs = _Ground(model), {"regions": regions, "position": regions}
+        inputs |= {"boxes": torch.full((1, cfg.regions, 4), 0.5), "words": words}
         outputs = ["target", "no_target", "count"][: 3 if cfg.count_classes else 2]
         free = {"words": text, "word_mask": text} | {name: many for name in outputs}
         free |= {name: {1: "expressions"} for name in ("regions", "position")}

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import RelaConfig
+from .geometry import PairGeometry
 from .heads import InstanceHeads, MaskHead, PhraseAlignment, RelevanceNoTarget
 from .proposals import Proposals, RegionProposals, box_waves, outside_box
 from .tables import sine_position
@@ -99,17 +100,21 @@ class Attention(nn.Module):
         value: Tensor,
         query_position: Tensor | float = 0.0,
         blocked: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> Tensor:
         """Sequence first: ``x`` (Q, B, C), ``key`` and ``value`` (N, B, C); ``blocked``
-        (B, Q, N) or (B, 1, N), True where a query may not look."""
+        (B, Q, N) or (B, 1, N), True where a query may not look, or ``bias`` (B, heads, Q, N),
+        which is added to the scores."""
         attn = self.attn
         weights, biases = attn.in_proj_weight.chunk(3), attn.in_proj_bias.chunk(3)
         q, k, v = (
             F.linear(t, w, b).unflatten(-1, (attn.num_heads, -1)).permute(1, 2, 0, 3)
             for t, w, b in zip((x + query_position, key, value), weights, biases, strict=True)
         )  # (B, heads, length, C / heads)
-        allowed = None if blocked is None else ~blocked[:, None]  # one mask for all heads
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
+        added = None if bias is None else bias.to(q.dtype)
+        if blocked is not None:
+            added = ~blocked[:, None]  # one mask for all heads
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=added)
         return self.norm(x + attn.out_proj(out.permute(2, 0, 1, 3).flatten(2)))
 
 
@@ -199,6 +204,7 @@ class RegionDecoder(nn.Module):
         if cfg.region_appearance:
             self.appearance = nn.Linear(cfg.mask_dim, dim)
             self.geometry = nn.Linear(dim, dim)
+        self.pair_geometry = PairGeometry(cfg) if cfg.region_geometry else None
 
     # --- the picture ----------------------------------------------------------------------
 
@@ -281,6 +287,12 @@ class RegionDecoder(nn.Module):
             words = self.word_proj(words)
         sequence = words.transpose(0, 1)
         padding = word_mask[:, None] == 0 if cfg.word_padding_mask else None
+        pairs = None
+        if self.pair_geometry is not None:
+            assert state.boxes is not None
+            pairs = self.pair_geometry(state.boxes.detach())
+            if len(pairs) > 1:
+                pairs = _each(pairs, state.counts, 0)
         targets = []
         for i in range(cfg.image_layers, cfg.decoder_layers):
             if not cfg.image_layers:
@@ -290,7 +302,7 @@ class RegionDecoder(nn.Module):
                 x = self._attend_image(i, state, x, small)
             if i - cfg.image_layers < self.word_layers:
                 x = self._hear(i - cfg.image_layers, x, sequence, padding)
-            x = self._attend_regions(i, x, state.region_position)
+            x = self._attend_regions(i, x, state.region_position, pairs)
             x = self.feed_forward[i](x)
             if self.instance is not None:
                 targets.append(self.instance.target(self.head.norm(x.transpose(0, 1)))[..., 0])
@@ -347,7 +359,13 @@ class RegionDecoder(nn.Module):
             return out
         return x + self.cfg.language_weight * self.word_gate.sigmoid() * out
 
-    def _attend_regions(self, i: int, x: Tensor, position: Tensor) -> Tensor:
+    def _attend_regions(
+        self, i: int, x: Tensor, position: Tensor, pairs: Tensor | None = None
+    ) -> Tensor:
+        """``pairs``: what :class:`PairGeometry` says of the regions."""
         if not self.region_region:
             return x
-        return self.region_region[i](x, x + position, x, position)
+        bias = None
+        if pairs is not None and self.pair_geometry is not None:
+            bias = self.pair_geometry.bias(i - self.cfg.image_layers, x, pairs)
+        return self.region_region[i](x, x + position, x, position, bias=bias)

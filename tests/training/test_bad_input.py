@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from grex_ros.model.checkpoint import CheckpointError, save_checkpoint
 from grex_ros.model.config import RelaConfig
@@ -59,6 +60,27 @@ def test_a_picture_that_is_not_there_is_named(tmp_path: Path) -> None:
     (root / "images" / "train2014" / NAME).unlink()
     with pytest.raises(DatasetError, match=NAME):
         load_dataset(root, "train")
+
+
+def test_what_changes_nothing_untrained_may_be_new(tmp_path: Path) -> None:
+    """But not be lost."""
+    root = make_dataset(tmp_path / "data")
+    without, weights = SMALL | {"region_geometry": False}, tmp_path / "weights.safetensors"
+
+    def trainer(model: dict[str, object], run: str) -> Trainer:
+        config = TrainConfig(dataset=str(root), steps=1, model=model)
+        return Trainer(config, tmp_path / run)
+
+    old = trainer(without, "old")
+    old.export(weights)
+    new = trainer(SMALL, "new")
+    new.start_from(weights)
+    name = "region_decoder.region_word.0.attn.in_proj_weight"
+    there = old.model.get_parameter(name).half().float()
+    assert torch.equal(new.model.get_parameter(name), there)
+    new.export(weights)
+    with pytest.raises(CheckpointError, match="region_geometry: True -> False"):
+        old.start_from(weights)
 
 
 def test_training_starts_from_no_other_model(tmp_path: Path) -> None:

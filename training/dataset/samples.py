@@ -17,6 +17,7 @@ from grex_ros.model.rela import STRIDE
 from training.criterion import PictureTruth
 
 from . import official
+from .mirror import mirrored_text
 from .photometric import photometric
 from .records import DatasetError, Record, instance_mask, merged_mask, read_image
 from .substitution import Substitutes
@@ -60,8 +61,8 @@ class TrainingPictures:
             annotated, or of which nothing is said, are left out.
         cfg: the model's config (picture size).
         expressions: E, expressions drawn per picture and visit.
-        augment: change brightness, contrast, colour balance, noise and blur. Never mirrored:
-            left would become right.
+        augment: change brightness, contrast, colour balance, noise and blur.
+        mirror: share of pictures that are mirrored, and their words with them (:mod:`.mirror`).
         zoom: share of pictures that are scaled and stretched (:mod:`.zoom`).
         substitution: share of expressions that come from another picture (:mod:`.substitution`).
     """
@@ -74,12 +75,13 @@ class TrainingPictures:
         augment: bool,
         zoom: float = 0.0,
         substitution: float = 0.0,
+        mirror: float = 0.0,
     ) -> None:
         self.records = [r for r in records if r.instances and r.expressions]
         self.cfg, self.count, self.augment = cfg, expressions, augment
-        self.zoom, self.substitution = zoom, substitution
+        self.zoom, self.substitution, self.mirror = zoom, substitution, mirror
         self.substitutes = Substitutes(self.records if substitution else ())
-        self._objects: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._objects: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:
         return len(self.records)
@@ -107,9 +109,13 @@ class TrainingPictures:
         said = self.said(index, rng)  # first, so that it does not hang on the picture
         image = read_image(record)
         height, width = size = self._size(record)
-        if index not in self._objects:
-            self._objects[index] = self._annotated(record, height, width)
-        masks, boxes = self._objects[index]
+        mirrored = bool(rng.random() < self.mirror)
+        if mirrored:
+            image = image[:, ::-1].copy()
+            said.texts = [mirrored_text(text) for text in said.texts]
+        if (index, mirrored) not in self._objects:
+            self._objects[index, mirrored] = self._annotated(record, height, width, mirrored)
+        masks, boxes = self._objects[index, mirrored]
         if rng.random() < self.zoom:
             moved = random_zoom(size, boxes, rng)
             fill = tuple(round(value) for value in self.cfg.pixel_mean)
@@ -135,7 +141,9 @@ class TrainingPictures:
         scale = side / max(record.height, record.width)
         return round(record.height * scale), round(record.width * scale)
 
-    def _annotated(self, record: Record, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    def _annotated(
+        self, record: Record, height: int, width: int, mirrored: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Masks (K, H/4, W/4) uint8 of the padded picture, each cell averaged; boxes (K, 4) x0,
         y0, x1, y1 in pixels."""
         padded = (height + -height % STRIDE, width + -width % STRIDE)
@@ -148,11 +156,15 @@ class TrainingPictures:
             full: np.ndarray = found.astype(np.uint8) * 255
             if full.shape != (height, width):
                 full = cv2.resize(full, (width, height), interpolation=cv2.INTER_AREA)
+            if mirrored:
+                full = full[:, ::-1].copy()
             mask = torch.from_numpy(full).float()[None, None]
             mask = F.pad(mask, (0, padded[1] - width, 0, padded[0] - height))
             masks.append(F.avg_pool2d(mask, CELL)[0, 0].round().to(torch.uint8).numpy())
         scale = (width / record.width, height / record.height)
         boxes = np.array([instance.box for instance in record.instances]) * (*scale, *scale)
+        if mirrored:
+            boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
         return np.stack(masks), boxes
 
 

@@ -1,0 +1,14 @@
+"""Mirrored pictures: what was on the left is on the right, and the words say so."""
+
+from __future__ import annotations
+
+import re
+
+OTHER = {"left": "right", "right": "left"}
+SIDE = re.compile(r"\b(left|right)(?=most\b|\b)")
+
+
+def mirrored_text(text: str) -> str:
+    """``text`` as it is true of the mirrored picture: left and right change places, also in
+    "leftmost" and "right-hand". Lower case, as in all datasets."""
+    return SIDE.sub(lambda side: OTHER[side[1]], text)
