@@ -37,6 +37,7 @@ from .reading import (
     objects_from_regions,
     target_probability,
 )
+from .refinement import RegionMasks
 
 PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 TEXT_CACHE = 256  # expressions whose word features are kept
@@ -86,6 +87,7 @@ class Grounder:
         self._batch: Tensor | None = None  # the normalised picture
         self._state: RegionState | None = None  # ... and what needs no words of it
         self._whole_state: RegionState | None = None  # ... with what other engines leave out
+        self._masks: RegionMasks | None = None  # ... and its regions' masks
         self._size = (0, 0)  # height, width of the picture
         self._scaled = (0, 0)  # ... as the model sees it, without padding
         self._image_seconds = 0.0
@@ -197,8 +199,9 @@ class Grounder:
         start = time.perf_counter()
         self._forget_picture()
         self._size = image.shape[:2]
-        pixels = self._pixels(image)
+        whole, pixels = self._pixels(image)
         self._scaled = (pixels.shape[1], pixels.shape[2])
+        self._masks = RegionMasks(pixels, whole)
         with self._autocast():
             batch = self.model.normalise([pixels]).contiguous(memory_format=torch.channels_last)
             if not self.model.cfg.language_in_backbone:
@@ -206,16 +209,22 @@ class Grounder:
         self._batch = batch
         self._image_seconds = time.perf_counter() - start
 
-    def _pixels(self, image: npt.NDArray[np.uint8]) -> Tensor:
-        """(3, h, w) uint8 on the model's device, as large as the model sees it."""
+    def _pixels(self, image: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        """The picture (3, H, W) and as large as the model sees it (3, h, w), uint8 on the model's
+        device."""
         cfg, device = self.model.cfg, self.device
         if device.type == "cpu":
-            return torch.from_numpy(resize(cfg, image)).permute(2, 0, 1)
+            whole = image.copy()  # the caller may go on to draw on it
+            return (
+                torch.from_numpy(whole).permute(2, 0, 1),
+                torch.from_numpy(resize(cfg, whole)).permute(2, 0, 1),
+            )
         pinned = torch.from_numpy(np.ascontiguousarray(image)).pin_memory()
-        return resize_on_device(cfg, pinned.to(device, non_blocking=True).permute(2, 0, 1))
+        there = pinned.to(device, non_blocking=True).permute(2, 0, 1)
+        return there, resize_on_device(cfg, there)
 
     def _forget_picture(self) -> None:
-        self._batch = self._state = self._whole_state = None
+        self._batch = self._state = self._whole_state = self._masks = None
 
     @torch.inference_mode()
     def ground(self, expressions: Sequence[str]) -> list[Grounding]:
@@ -367,9 +376,11 @@ class Grounder:
         keep = keep[scores[keep].argsort(descending=True)]
         if not len(keep):
             return ()
-        masks = out.masks[0 if len(out.masks) == 1 else i]
-        logits = full_size(masks[keep.to(masks.device)].float(), self._scaled, self._size)
-        return objects_from_regions(scores[keep], logits, pixel)
+        assert self._masks is not None
+        if self._state is None:  # the words have changed the regions
+            self._masks.forget()
+        masks = self._masks(out.masks[0 if len(out.masks) == 1 else i], keep.tolist(), pixel)
+        return objects_from_regions(scores[keep].tolist(), masks, self._size)
 
 
 def choose_device(name: str) -> torch.device:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import cv2
@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .objects import GroundedObject, crop_mask
+from .objects import GroundedObject
+from .refinement import Cropped
 
 Objects = tuple[GroundedObject, ...]
 
@@ -55,25 +56,14 @@ class Calibration:
         return 1 / (1 + math.exp(self.mask) * (1 - threshold) / threshold)
 
 
-def objects_from_regions(scores: Tensor, logits: Tensor, threshold: float) -> Objects:
-    """Regions with scores (N,) and mask logits (N, H, W), best first, as objects.
-
-    Of two regions on one object the better one stands. ``threshold`` is a probability.
-    """
-    # Comparing logits saves the sigmoid of every pixel.
-    found = (
-        (
-            logits >= math.log(threshold / (1 - threshold))
-            if 0 < threshold < 1
-            else logits.sigmoid() >= threshold
-        )
-        .cpu()
-        .numpy()
-    )
-    taken = np.zeros(found.shape[1:], bool)
+def objects_from_regions(
+    scores: Sequence[float], masks: Sequence[Cropped | None], size: tuple[int, int]
+) -> Objects:
+    """Regions with scores, best first, and their masks in a picture of ``size`` (height, width), as
+    objects. Of two regions on one object the better one stands; an empty one (None) is none."""
+    taken = np.zeros(size, bool)
     objects: list[GroundedObject] = []
-    for score, mask in zip(scores.tolist(), found, strict=True):
-        cropped = crop_mask(mask)
+    for score, cropped in zip(scores, masks, strict=True):
         if cropped is None:
             continue
         (x0, y0, x1, y1), crop = cropped

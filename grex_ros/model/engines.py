@@ -86,6 +86,7 @@ class ExportedReLA:
 
     def ground(self, state: RegionState, words: Tensor, word_mask: Tensor) -> RelaOutput:
         """As :meth:`ReLA.ground`, without the merged mask."""
+        assert state.boxes is not None  # see encode_image
         target, no_target, *count = _call(
             self._ground,
             regions=state.regions,

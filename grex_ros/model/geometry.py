@@ -45,17 +45,19 @@ class PairGeometry(nn.Module):
         super().__init__()
         self.heads = cfg.heads
         self.describe = MLP(FEATURES, 2 * NUMBERS, NUMBERS, 2)
+        # Large numbers, so that small wishes count soon.
+        nn.init.normal_(self.describe.get_parameter("layers.1.weight"))
         layers = cfg.decoder_layers - cfg.image_layers
         self.ask = nn.ModuleList(
             nn.Linear(cfg.hidden_dim, cfg.heads * NUMBERS) for _ in range(layers)
         )
         for layer in self.ask:
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, boxes: Tensor) -> Tensor:
         """Boxes (P, Q, 4) in 0..1 of P pictures -> numbers of their pairs, (P, Q, 16, Q)."""
-        features = pair_features(boxes).to(self.describe.layers[0].weight.dtype)
+        features = pair_features(boxes).to(next(self.parameters()).dtype)
         return self.describe(features).transpose(2, 3)
 
     def bias(self, layer: int, x: Tensor, pairs: Tensor) -> Tensor:

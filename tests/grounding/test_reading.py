@@ -9,6 +9,7 @@ import torch
 from grex_ros.grounding.grounder import Grounder, Thresholds
 from grex_ros.grounding.objects import Status
 from grex_ros.grounding.reading import objects_from_mask, objects_from_regions, target_probability
+from grex_ros.grounding.refinement import Cropped
 from grex_ros.model.config import RelaConfig
 from grex_ros.model.rela import ReLA, official_decision
 from grex_ros.model.text_encoder import tokenizer_for
@@ -46,24 +47,12 @@ def test_a_part_inside_the_box_of_another_is_not_its_mask() -> None:
     assert outer.mask.sum() == 500 and inner.mask.sum() == 100
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.9, 1.0])
-def test_a_mask_holds_the_pixels_from_the_threshold_on(threshold: float) -> None:
-    logits = torch.linspace(-5, 5, 60).expand(1, 40, 60)
-    objects = objects_from_regions(torch.tensor([0.8]), logits, threshold)
-    expected = (logits[0].sigmoid() >= threshold).numpy()
-    if not expected.any():
-        assert objects == ()
-        return
-    mask = np.zeros((40, 60), bool)
-    x0, y0, x1, y1 = objects[0].box
-    mask[y0:y1, x0:x1] = objects[0].mask
-    np.testing.assert_array_equal(mask, expected)
-
-
 def test_of_two_regions_on_one_object_the_better_stands() -> None:
-    masks = torch.stack([squares((2, 3, 22, 23)), squares((2, 3, 22, 20)), squares((30, 3, 50, 9))])
-    objects = objects_from_regions(torch.tensor([0.9, 0.8, 0.7]), masks - 0.5, 0.5)
-    assert [item.score for item in objects] == pytest.approx([0.9, 0.7])
+    boxes = ((2, 3, 22, 23), (2, 3, 22, 20), (30, 3, 50, 9))
+    masks: list[Cropped | None] = [(b, np.ones((b[3] - b[1], b[2] - b[0]), bool)) for b in boxes]
+    objects = objects_from_regions([0.9, 0.8, 0.75, 0.7], [*masks[:2], None, masks[2]], (40, 60))
+    assert [(item.id, item.score) for item in objects] == [(1, 0.9), (2, 0.7)]
+    assert [item.box for item in objects] == [boxes[0], boxes[2]]
 
 
 def test_an_official_preset_answers_what_its_decision_says() -> None:
