@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +25,10 @@ os.environ.setdefault(f"{_PROFILES}_DEFAULT_PROFILES_FILE", str(_ROOT / "config"
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 # Exports of the model, kept for the next run, and nothing in anybody's home.
 os.environ.setdefault("XDG_CACHE_HOME", str(_ROOT / "out" / "cache"))
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("grex_ros", deadline=None)
+hypothesis.settings.load_profile("grex_ros")
 
 try:
     import torch

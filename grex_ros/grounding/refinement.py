@@ -78,8 +78,8 @@ class RegionMasks:
         x0, y0, x1, y1 = around[0]
         x0, y0 = max(x0 - 2 * RADIUS, 0), max(y0 - 2 * RADIUS, 0)
         x1, y1 = min(x1 + 2 * RADIUS, w), min(y1 + 2 * RADIUS, h)
-        left, right = (round(x * width / w) for x in (x0, x1))
-        top, bottom = (round(y * height / h) for y in (y0, y1))
+        left, top = x0 * width // w, y0 * height // h
+        right, bottom = -(-x1 * width // w), -(-y1 * height // h)  # rounded up
         refined = refine(
             probability[None, y0:y1, x0:x1],
             self.seen[:, y0:y1, x0:x1],

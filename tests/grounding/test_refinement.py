@@ -109,6 +109,17 @@ def test_a_part_of_the_picture_is_as_good_as_the_whole() -> None:
             assert iou(cropped, expected) > 0.99
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 4), (15, 20), (1080, 1440)])
+def test_a_picture_much_smaller_or_larger_than_what_is_seen(size: tuple[int, int]) -> None:
+    truth = discs(SEEN, (0.45, 0.4, 0.1))
+    image = photograph(discs(size, (0.45, 0.4, 0.1))[0])
+    (found,) = RegionMasks(photograph(truth[0]), image)(cells(truth), [0], 0.5)
+    if size[0] >= 15:
+        assert iou(found, discs(size, (0.45, 0.4, 0.1))[0]) > 0.75
+    elif found is not None:
+        assert found[1].shape <= size
+
+
 def test_windows_are_means_however_they_are_computed() -> None:
     for size in ((9, 17), (40, 1)):
         x = torch.rand(2, *size)
@@ -160,7 +171,7 @@ def test_each_is_refined_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(calls) == 4
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.tuples(st.integers(1, 50), st.integers(1, 50)),
     st.tuples(st.integers(1, 90), st.integers(1, 90)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from grex_ros.model.config import RelaConfig
@@ -32,7 +32,6 @@ def test_places_and_sizes_as_the_first_sees_the_second() -> None:
 numbers = st.floats(0, 1, width=32)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(numbers, numbers, numbers, numbers), min_size=1, max_size=5))
 def test_always_finite(boxes: list[tuple[float, ...]]) -> None:
     """Boxes without width too."""

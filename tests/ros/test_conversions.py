@@ -79,7 +79,6 @@ def images(draw: st.DrawFn, encodings: dict[str, str], depth: int) -> Image:
 
 
 @given(images(COLOR, 1))
-@settings(deadline=None)
 def test_eight_bits_equal_the_reference(image: Image) -> None:
     rgb = to_rgb(image)
     assert rgb.dtype == np.uint8
@@ -87,7 +86,6 @@ def test_eight_bits_equal_the_reference(image: Image) -> None:
 
 
 @given(images(DEEP, 2))
-@settings(deadline=None)
 def test_sixteen_bits_equal_the_reference_in_both_byte_orders(image: Image) -> None:
     assert to_rgb(image).tolist() == np.array(reference(image, DEEP[image.encoding], 2)).tolist()
 
@@ -102,7 +100,7 @@ def test_every_value_of_sixteen_bits() -> None:
 
 
 @given(st.sampled_from(BAYER), st.integers(0, 1), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_bayer_interpolates_the_neighbours(encoding: str, padding: int, random: object) -> None:
     height, width = 7, 8
     rows = [random.randbytes(width + padding) for _ in range(height)]  # type: ignore[attr-defined]
@@ -228,7 +226,7 @@ def test_every_defect_is_named(fields: dict[str, object], reason: str) -> None:
     st.integers(0, 70),
     st.binary(max_size=600),
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_no_message_does_anything_but_convert_or_raise_an_image_error(
     encoding: str, height: int, width: int, step: int, data: bytes
 ) -> None:
@@ -291,7 +289,6 @@ def test_a_truncated_picture_is_refused(suffix: str, part: float) -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(deadline=None)
 def test_bytes_that_are_no_picture_are_refused(data: bytes) -> None:
     with pytest.raises(ImageError):
         to_rgb(compressed(data))
@@ -299,7 +296,7 @@ def test_bytes_that_are_no_picture_are_refused(data: bytes) -> None:
 
 
 @given(st.integers(0, 2**31), st.integers(1, 40))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_damaged_pictures_convert_or_raise_an_image_error(seed: int, count: int) -> None:
     random = np.random.default_rng(seed)
     data = bytearray(cv2.imencode([".png", ".jpg"][seed % 2], scene())[1].tobytes())
@@ -332,7 +329,6 @@ def test_a_picture_that_claims_to_be_huge_is_not_decoded(size: tuple[int, int]) 
     st.integers(0, 7),
     st.booleans(),
 )
-@settings(deadline=None)
 def test_messages_hold_the_array(encoding: str, height: int, width: int, flipped: bool) -> None:
     shape = (height, width, 3) if encoding == "rgb8" else (height, width)
     dtype = np.uint16 if encoding == "mono16" else np.uint8

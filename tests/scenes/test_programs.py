@@ -160,7 +160,7 @@ def programs(draw: st.DrawFn, depth: int = DEPTH) -> Program:
     return [operation, inner, other]
 
 
-few = settings(max_examples=80, deadline=None)
+few = settings(max_examples=80)
 
 
 @few

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -210,7 +210,6 @@ numbers = st.integers(0, generate.SCENES_A_SPLIT - 1)
 seeds = st.integers(0, 10_000)
 
 
-@settings(deadline=None)
 @given(a=st.tuples(seeds, splits, numbers), b=st.tuples(seeds, splits, numbers))
 def test_no_two_scenes_share_a_seed(a: tuple[int, str, int], b: tuple[int, str, int]) -> None:
     assert (generate.scene_seed(*a) == generate.scene_seed(*b)) == (a == b)
@@ -225,7 +224,6 @@ def test_neighbouring_splits_do_not_touch() -> None:
         generate.scene_seed(0, "train", last + 1)
 
 
-@settings(deadline=None)
 @given(scenes=st.integers(1, 5000), share=st.integers(0, 100))
 def test_the_splits_are_all_scenes(scenes: int, share: int) -> None:
     counts = generate.parse_splits(f"train:{share / 100},val:{1 - share / 100}", scenes)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from grex_ros.model.config import RelaConfig
@@ -37,7 +37,6 @@ def test_left_and_right_change_places(text: str, mirrored: str) -> None:
     assert mirrored_text(mirrored) == text
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(WORDS)).map(" ".join))
 def test_twice_is_nothing(text: str) -> None:
     assert mirrored_text(mirrored_text(text)) == text
