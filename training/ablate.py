@@ -36,6 +36,7 @@ WITHOUT_INSTANCES = {
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
     "no region-region attention": {"region_region": False, "region_geometry": False},
+    "no geometry between regions": {"region_geometry": False},
     "no region-word attention": {"region_word": False},
     "no instance heads": WITHOUT_INSTANCES,
 }

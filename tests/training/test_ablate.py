@@ -36,9 +36,17 @@ def test_a_variant_has_not_the_part_and_still_hears_the_words(name: str) -> None
     names = {n.split(".")[1] for n, _ in model.region_decoder.named_parameters(prefix="x")}
     gone = {
         "full": set(),
-        "no region-region attention": {"region_region"},
+        "no region-region attention": {"region_region", "pair_geometry"},
+        "no geometry between regions": {"pair_geometry"},
         "no region-word attention": {"region_word", "word_product"},
-        "no instance heads": {"instance", "proposals", "relevance", "appearance", "alignment"},
+        "no instance heads": {
+            "instance",
+            "proposals",
+            "relevance",
+            "appearance",
+            "alignment",
+            "pair_geometry",
+        },
     }
     assert names & set.union(*gone.values()) == set.union(*gone.values()) - gone[name]
     words = torch.randn(2, 4, model.cfg.text_dim)
