@@ -20,7 +20,7 @@ from launch import LaunchDescription
 ARGUMENTS = [
     DeclareLaunchArgument(
         "seed",
-        default_value="69",
+        default_value="52",
         description="Which objects, light, view and words; a whole number from 0 on.",
     ),
     DeclareLaunchArgument(

@@ -24,6 +24,7 @@ Cropped = tuple[tuple[int, int, int, int], npt.NDArray[np.bool_]]  # tight box, 
 RADIUS = 6  # of the window, in pixels of what the model sees: a cell and a half
 SMOOTHNESS = 1e-4  # variance of colours (0..1) below which a window counts as plain
 FAINT = 0.02  # probability below which a pixel is surely none of the object
+SPECK = 0.05  # parts of a mask below this share of the largest one are left out
 LEAST = 0.5  # what the surest pixel of a refined mask must have
 
 
@@ -67,7 +68,7 @@ class RegionMasks:
             return [self._mask(p, threshold) for p in probability]
         # One pass over all is as fast as over one.
         masks = refine(probability, self.seen, self.image) >= threshold
-        return [crop_mask(mask) for mask in masks.cpu().numpy()]
+        return [crop_mask(without_specks(mask)) for mask in masks.cpu().numpy()]
 
     def _mask(self, probability: Tensor, threshold: float) -> Cropped | None:
         """Refines the part of the picture in which something can be."""
@@ -85,11 +86,24 @@ class RegionMasks:
             self.seen[:, y0:y1, x0:x1],
             self.image[:, top:bottom, left:right],
         )
-        found = crop_mask((refined[0] >= threshold).numpy())
+        found = crop_mask(without_specks((refined[0] >= threshold).numpy()))
         if found is None:
             return None
         (a, b, c, d), mask = found
         return (a + left, b + top, c + left, d + top), mask
+
+
+def without_specks(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The mask (H, W) without parts below a twentieth of the largest: a neighbour's pixels of the
+    same colour would widen the box."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=8
+    )
+    if count <= 2:  # the background and one part
+        return mask
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    return (areas >= max(SPECK * areas.max(), 1))[labels]
 
 
 def refine(probability: Tensor, seen: Tensor, image: Tensor) -> Tensor:

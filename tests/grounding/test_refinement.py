@@ -120,6 +120,20 @@ def test_a_picture_much_smaller_or_larger_than_what_is_seen(size: tuple[int, int
         assert found[1].shape <= size
 
 
+def test_specks_widen_no_box_and_parts_stay() -> None:
+    mask = np.zeros((40, 60), bool)
+    mask[5:25, 5:25] = True  # 400 pixels
+    mask[30:35, 40:44] = True  # 20, a twentieth: of a thing that something else hides in part
+    expected = mask.copy()
+    mask[0, 58] = mask[38:, 2] = True
+    np.testing.assert_array_equal(refinement.without_specks(mask), expected)
+    mask[30, 40] = False
+    expected[30:35, 40:44] = False
+    np.testing.assert_array_equal(refinement.without_specks(mask), expected)
+    for same in (np.zeros((3, 4), bool), np.ones((3, 4), bool), np.eye(4, dtype=bool)):
+        np.testing.assert_array_equal(refinement.without_specks(same), same)
+
+
 def test_windows_are_means_however_they_are_computed() -> None:
     for size in ((9, 17), (40, 1)):
         x = torch.rand(2, *size)
