@@ -114,7 +114,7 @@ def check_device(device: str) -> Check:
     """Where the model would run."""
     import torch
 
-    from grex_ros.grounding.grounder import choose_device
+    from grex_ros.grounding.device import choose_device
 
     try:
         chosen = choose_device(device)

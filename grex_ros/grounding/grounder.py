@@ -28,6 +28,7 @@ from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import Tokenizer, tokenizer_for
 
 from .description import Description, Region, read_regions, same_objects
+from .device import PRECISIONS, check_precision, choose_device
 from .objects import Grounding, Status
 from .pictures import full_size, given_tensors, resize, resize_on_device
 from .reading import (
@@ -39,7 +40,6 @@ from .reading import (
 )
 from .refinement import RegionMasks
 
-PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 TEXT_CACHE = 256  # expressions whose word features are kept
 WARM_UP_SIZES = ((480, 640), (720, 1280))  # 4:3 and 16:9
 WARM_UP_TEXTS = ("the cup", "the red cup to the left of the blue bowl")
@@ -381,26 +381,3 @@ class Grounder:
             self._masks.forget()
         masks = self._masks(out.masks[0 if len(out.masks) == 1 else i], keep.tolist(), pixel)
         return objects_from_regions(scores[keep].tolist(), masks, self._size)
-
-
-def choose_device(name: str) -> torch.device:
-    """The torch device called ``name``; auto = a GPU where there is one. ValueError if absent."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:0") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {name!r} was asked for, but torch sees no GPU; use auto or cpu")
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device {name!r} is not supported; use auto, cpu or cuda")
-    return device
-
-
-def check_precision(device: torch.device, precision: str) -> None:
-    """ValueError if there is no such precision on the device."""
-    if precision != "auto" and precision not in PRECISIONS:
-        raise ValueError(f"precision must be auto, {', '.join(PRECISIONS)}, not {precision!r}")
-    if precision == "float16" and device.type == "cpu":
-        raise ValueError("float16 needs a GPU; use float32 on the CPU")
