@@ -159,6 +159,7 @@ def test_a_truncated_picture_is_answered_or_refused_in_one_line(tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # it starts processes that import everything
 def test_doctor_finds_this_machine_healthy() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "grex_ros.cli", "doctor", "--json"], capture_output=True, text=True
