@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+Cropped = tuple[tuple[int, int, int, int], npt.NDArray[np.bool_]]  # tight box, and what is in it
+
 
 class Status(enum.IntEnum):
     """What an answer says; zero is never success. Equal to the constants of Grounding.msg."""
@@ -76,9 +78,7 @@ class Grounding:
         return np.where(self.label_image() > 0, 255, 0).astype(np.uint8)
 
 
-def crop_mask(
-    mask: npt.NDArray[np.bool_],
-) -> tuple[tuple[int, int, int, int], npt.NDArray[np.bool_]] | None:
+def crop_mask(mask: npt.NDArray[np.bool_]) -> Cropped | None:
     """Tight box and crop of a mask (H, W); None if the mask is empty."""
     rows = np.flatnonzero(mask.any(1))
     if not len(rows):

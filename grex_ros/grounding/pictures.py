@@ -67,6 +67,8 @@ def full_size(logits: Tensor, scaled: tuple[int, int], size: tuple[int, int]) ->
     padded = tuple(n + -n % STRIDE for n in scaled)
     x = F.interpolate(logits[None], padded, mode="bilinear", align_corners=False)
     x = x[:, :, : scaled[0], : scaled[1]]
+    if scaled == size:
+        return x[0]
     return F.interpolate(x, size, mode="bilinear", align_corners=False)[0]
 
 

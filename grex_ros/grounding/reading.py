@@ -13,8 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .objects import GroundedObject
-from .refinement import Cropped
+from .objects import Cropped, GroundedObject
 
 Objects = tuple[GroundedObject, ...]
 

@@ -16,10 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .objects import crop_mask
+from .objects import Cropped, crop_mask
 from .pictures import full_size
-
-Cropped = tuple[tuple[int, int, int, int], npt.NDArray[np.bool_]]  # tight box, and what is in it
 
 RADIUS = 6  # of the window, in pixels of what the model sees: a cell and a half
 SMOOTHNESS = 1e-4  # variance of colours (0..1) below which a window counts as plain

@@ -127,8 +127,9 @@ class _Ground(nn.Module):
     ) -> tuple[Tensor | None, ...]:
         # The merged mask, all that would need the pixels, is left out of the graph.
         pixels = regions.new_zeros(1, self.model.cfg.mask_dim, 1, 1)
-        state = RegionState([], [], [], pixels, regions, position, pixels, boxes=boxes)
-        state.counts = [len(words)]
+        state = RegionState(
+            [], [], [], pixels, regions, position, pixels, boxes=boxes, counts=[len(words)]
+        )
         out = self.model.ground(state, words, word_mask)
         return tuple(x for x in (out.target, out.no_target, out.count) if x is not None)
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from grex_ros.grounding import refinement
 from grex_ros.grounding.grounder import Grounder, Thresholds
-from grex_ros.grounding.objects import crop_mask
+from grex_ros.grounding.objects import Cropped, crop_mask
 from grex_ros.grounding.pictures import full_size
-from grex_ros.grounding.refinement import Cropped, RegionMasks, refine
+from grex_ros.grounding.refinement import RegionMasks, refine
 from grex_ros.model.rela import STRIDE
 
 SEEN = (120, 160)
