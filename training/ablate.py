@@ -28,6 +28,7 @@ WITHOUT_INSTANCES = {
     "region_proposals": False,
     "region_appearance": False,
     "region_geometry": False,
+    "region_semantics": False,
     "phrase_alignment": False,
     "relevance_no_target": False,
     "count_classes": 0,
@@ -37,6 +38,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
     "no region-region attention": {"region_region": False, "region_geometry": False},
     "no geometry between regions": {"region_geometry": False},
+    "no ImageNet classes of regions": {"region_semantics": False},
     "no region-word attention": {"region_word": False},
     "no instance heads": WITHOUT_INSTANCES,
 }

@@ -37,6 +37,7 @@ class LossWeights:
     no_target: float = 1.0
     count: float = 0.3
     alignment: float = 0.5
+    semantics: float = 0.5
     generation: float = 0.5
 
 
@@ -202,6 +203,16 @@ def alignment_loss(logits: Tensor, names: list[str], phrases: list[str]) -> Tens
     place = {phrase: i for i, phrase in enumerate(phrases)}
     truth = torch.tensor([place[name] for name in names], device=logits.device)
     return F.cross_entropy(logits.float(), truth)
+
+
+def semantics_loss(found: Tensor, truth: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of ImageNet classes in the cells of pictures, logits (B, N,
+    1000): of the trunk that learns, and of the one that it started from. So it does not forget
+    kinds that the training pictures do not show (learning without forgetting, Li and Hoiem
+    2016)."""
+    truth = truth.float().flatten(0, 1).log_softmax(-1)
+    found = found.float().flatten(0, 1).log_softmax(-1)
+    return F.kl_div(found, truth, reduction="batchmean", log_target=True)
 
 
 def generation_loss(logits: Tensor, tokens: Tensor) -> Tensor:

@@ -12,7 +12,13 @@ from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import tokenizer_for
 from training.config import TrainConfig
 from training.dataset.samples import OfficialSample, Sample, pad_alike
-from training.steps import EncodedPictures, RegionCache, WordCache, target_sentences
+from training.steps import (
+    EncodedPictures,
+    PretrainedClasses,
+    RegionCache,
+    WordCache,
+    target_sentences,
+)
 
 
 class StepInputs:
@@ -24,6 +30,11 @@ class StepInputs:
         self.tokenizer = tokenizer_for(model.cfg)
         self.words = WordCache(model, self.tokenizer)
         self.regions = RegionCache(model)
+        semantics = model.region_decoder.semantics
+        learns = semantics is not None and not (config.freeze_image or config.freeze_grounding)
+        self.classes = None
+        if learns and semantics is not None and config.loss.semantics:
+            self.classes = PretrainedClasses(semantics, device)
 
     def __call__(self, samples: Sequence[Any]) -> tuple[Any, ...]:
         """Of one batch, on the device."""
@@ -39,16 +50,18 @@ class StepInputs:
         texts = [] if self.config.freeze_grounding else [t for s in samples for t in s.texts]
         words, mask = self.words(texts, device) if texts else (torch.empty(0), torch.empty(0))
         pictures: Tensor | EncodedPictures
+        classes = None
         if self.config.freeze_image:
             pictures = self.regions(samples, device)
             samples = pad_alike(samples, "replicate")
         else:
             pictures = self._images(samples)
+            classes = self.classes(pictures) if self.classes else None
             samples = pad_alike(samples)
         truth = [s.truth.to(device) for s in samples]
         phrases = sorted({name for t in truth for name in t.names}) if texts else []
         phrase_words = self.words(phrases, device) if texts else (words, mask)
-        return pictures, words, mask, truth, phrases, phrase_words, sentences
+        return pictures, words, mask, truth, phrases, phrase_words, sentences, classes
 
     def _official(self, samples: Sequence[OfficialSample]) -> tuple[Tensor, ...]:
         texts = [s.text for s in samples]

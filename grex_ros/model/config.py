@@ -64,6 +64,7 @@ class RelaConfig:
     region_proposals: bool = False  # regions start at peaks of a map of object centres
     region_appearance: bool = False  # add each region's mask-pooled features and its box
     region_geometry: bool = False  # how regions lie to each other joins their attention
+    region_semantics: bool = False  # add what an ImageNet classifier takes each region for
     instance_heads: bool = False  # target score, box and own mask of every region
     count_classes: int = 0  # 0, 1, ... count_classes - 1 or more
     relevance_no_target: bool = False  # no-target from relevance-weighted regions and the sentence
@@ -89,6 +90,7 @@ class RelaConfig:
             "region_proposals",
             "region_appearance",
             "region_geometry",
+            "region_semantics",
             "phrase_alignment",
             "generation_layers",
         ):
@@ -96,6 +98,8 @@ class RelaConfig:
                 raise ValueError(f"{name} needs instance_heads and image_layers")
         if self.region_geometry and not self.region_region:
             raise ValueError("region_geometry needs region_region")
+        if self.region_semantics and self.backbone != "efficientnet_lite0":
+            raise ValueError("region_semantics needs the trunk efficientnet_lite0")
 
     @property
     def minimap_side(self) -> int:
@@ -174,6 +178,7 @@ PRESETS: dict[str, RelaConfig] = {
         region_proposals=True,
         region_appearance=True,
         region_geometry=True,
+        region_semantics=True,
         instance_heads=True,
         count_classes=6,
         relevance_no_target=True,

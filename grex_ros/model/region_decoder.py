@@ -12,6 +12,7 @@ from .config import RelaConfig
 from .geometry import PairGeometry
 from .heads import InstanceHeads, MaskHead, PhraseAlignment, RelevanceNoTarget
 from .proposals import Proposals, RegionProposals, box_waves, outside_box
+from .semantics import RegionSemantics
 from .tables import sine_position
 
 OUTSIDE = 8.0  # logits that a mask loses half a box away from its box
@@ -35,6 +36,7 @@ class RegionState:
     boxes: Tensor | None = None  # (B, Q, 4)
     objectness: Tensor | None = None  # (B, Q) logits
     proposals: Proposals | None = None
+    looks: Tensor | None = None  # (B, h*w, 1280), see RegionSemantics
     layers: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
 
@@ -163,7 +165,8 @@ class RegionDecoder(nn.Module):
     is added to all regions.
     """
 
-    def __init__(self, cfg: RelaConfig) -> None:
+    def __init__(self, cfg: RelaConfig, channels: int = 0) -> None:
+        """``channels`` of the trunk's last map, which ``region_semantics`` looks at."""
         super().__init__()
         self.cfg = cfg
         dim, n = cfg.hidden_dim, cfg.decoder_layers
@@ -205,12 +208,15 @@ class RegionDecoder(nn.Module):
             self.appearance = nn.Linear(cfg.mask_dim, dim)
             self.geometry = nn.Linear(dim, dim)
         self.pair_geometry = PairGeometry(cfg) if cfg.region_geometry else None
+        self.semantics = RegionSemantics(cfg, channels) if cfg.region_semantics else None
 
     # --- the picture ----------------------------------------------------------------------
 
-    def encode_image(self, memories: list[Tensor], mask_features: Tensor) -> RegionState:
-        """Memories (B, C, h, w) of strides 32, 16, 8 and mask features -> regions after the
-        layers that see no words."""
+    def encode_image(
+        self, memories: list[Tensor], mask_features: Tensor, coarse: Tensor | None = None
+    ) -> RegionState:
+        """Memories (B, C, h, w) of strides 32, 16, 8, mask features and the trunk's last map ->
+        regions after the layers that see no words."""
         cfg = self.cfg
         batch, dim = memories[0].shape[:2]
         state = RegionState(
@@ -245,8 +251,14 @@ class RegionDecoder(nn.Module):
             x = self._attend_regions(i, x, state.region_position)
             state.regions = self.feed_forward[i](x)
             self._read_instances(state)
+        described = state.regions
         if cfg.region_appearance:
-            state.regions = state.regions + self._describe_regions(state)
+            described = described + self._describe_regions(state)
+        if self.semantics is not None and coarse is not None:
+            state.looks = self.semantics.look(coarse)
+            masks = F.avg_pool2d(state.masks.detach().sigmoid(), 8)  # from stride 4 to 32
+            described = described + self.semantics(state.looks, masks)
+        state.regions = described
         return state
 
     def _region_masks(self, state: RegionState) -> Tensor:

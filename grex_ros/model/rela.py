@@ -33,7 +33,7 @@ class ReLA(nn.Module):
         else:
             self.backbone = ResNet50() if cfg.backbone == "resnet50" else EfficientNetLite0()
         self.pixel_decoder = build_pixel_decoder(cfg, self.backbone.channels)
-        self.region_decoder = RegionDecoder(cfg)
+        self.region_decoder = RegionDecoder(cfg, self.backbone.channels[-1])
         self.generation = ExpressionDecoder(cfg) if cfg.generation_layers else None
         for name in ("pixel_mean", "pixel_std"):
             value = torch.tensor(getattr(cfg, name)).view(3, 1, 1)
@@ -66,7 +66,8 @@ class ReLA(nn.Module):
             features = self.backbone(images, words, word_mask)
         else:
             features = self.backbone(images)
-        return self.region_decoder.encode_image(*self.pixel_decoder(features))
+        memories, mask_features = self.pixel_decoder(features)
+        return self.region_decoder.encode_image(memories, mask_features, features[-1])
 
     def ground(self, state: RegionState, words: Tensor, word_mask: Tensor) -> RelaOutput:
         """Regions of B pictures and the words of B expressions -> what is meant."""

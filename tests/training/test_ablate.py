@@ -38,6 +38,7 @@ def test_a_variant_has_not_the_part_and_still_hears_the_words(name: str) -> None
         "full": set(),
         "no region-region attention": {"region_region", "pair_geometry"},
         "no geometry between regions": {"pair_geometry"},
+        "no ImageNet classes of regions": {"semantics"},
         "no region-word attention": {"region_word", "word_product"},
         "no instance heads": {
             "instance",
@@ -46,6 +47,7 @@ def test_a_variant_has_not_the_part_and_still_hears_the_words(name: str) -> None
             "appearance",
             "alignment",
             "pair_geometry",
+            "semantics",
         },
     }
     assert names & set.union(*gone.values()) == set.union(*gone.values()) - gone[name]

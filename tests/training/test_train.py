@@ -114,7 +114,7 @@ def test_trunk_weights_of_another_network_are_refused() -> None:
     model = ReLA(RelaConfig.preset("tabletop"))
     model.backbone.stages[2][0].layers[0] = torch.nn.Conv2d(24, 10, 1, bias=False)
     with pytest.raises(ValueError, match="another network"):
-        load_trunk(model)
+        load_trunk(model.backbone)
 
 
 def test_moving_average_forgets_the_start_and_then_keeps_its_window() -> None:
