@@ -13,9 +13,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -31,6 +31,7 @@ from grex_ros.model.text_encoder import tokenizer_for
 
 WARM_UP = 3
 EXPRESSION = "all red cups"
+EXAMPLE = Path(__file__).with_name("benchmark.jpg")  # a scene of `grex demo` with two of them
 MORE = 8  # expressions asked at once
 
 FIRST = "first expression (new words)"
@@ -68,6 +69,7 @@ class Benchmark:
     torch: str
     runs: int
     image: tuple[int, int]  # height, width
+    objects: int  # that the first expression means, by the model: each mask takes its time
     end_to_end: dict[str, Timing]
     stages: dict[str, Timing]
     peak_memory: int  # bytes: of the GPU where the model is on one, else of the process
@@ -125,6 +127,7 @@ def run_benchmark(grounder: Grounder, image: npt.NDArray[np.uint8], runs: int) -
         torch=torch.__version__,
         runs=runs,
         image=(image.shape[0], image.shape[1]),
+        objects=len(grounder.ground([EXPRESSION])[0].objects),
         end_to_end={name: Timing.of(seconds[WARM_UP:]) for name, seconds in total.items()},
         stages={name: Timing.of(seconds[WARM_UP:]) for name, seconds in stages.items()},
         peak_memory=_peak_memory(grounder.device),
@@ -222,16 +225,6 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
-def example_picture(height: int = 480, width: int = 640) -> npt.NDArray[np.uint8]:
-    """Coloured disks on a gray table, (height, width, 3) RGB."""
-    rng = np.random.default_rng(0)
-    image = rng.integers(120, 150, (height, width, 3), dtype=np.uint8)
-    for color in ((200, 30, 30), (30, 60, 200), (40, 160, 60), (220, 200, 40), (200, 40, 40)):
-        centre = (int(rng.integers(60, width - 60)), int(rng.integers(60, height - 60)))
-        cv2.circle(image, centre, int(rng.integers(25, 60)), color, -1)
-    return image
-
-
 def print_benchmark(result: Benchmark) -> None:
     """Tables for people."""
     console = Console()
@@ -256,7 +249,9 @@ def print_benchmark(result: Benchmark) -> None:
         console.print(table)
     ratio = result.end_to_end[FURTHER].median / result.end_to_end[FIRST].median
     console.print(
-        f"{result.runs} runs. A further expression costs {100 * ratio:.0f} % of the first;"
+        f"{result.runs} runs; {result.objects} objects in the first answer."
+        f" A further expression costs {100 * ratio:.0f} % of the first;"
         f" peak memory {result.peak_memory / 2**20:.0f} MiB.",
+        soft_wrap=True,
         highlight=False,
     )

@@ -133,7 +133,7 @@ def benchmark(
         int, typer.Option(min=1, help="Runs that count, after three that do not.")
     ] = 20,
     image: Annotated[
-        Path | None, typer.Option(help="A picture; without it 640 x 480 with a few disks.")
+        Path | None, typer.Option(help="A picture; without it a scene of 640 x 480 pixels.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -143,7 +143,7 @@ def benchmark(
     """
     with one_line_errors():
         from grex_ros.benchmark import (
-            example_picture,
+            EXAMPLE,
             print_benchmark,
             random_grounder,
             run_benchmark,
@@ -155,7 +155,7 @@ def benchmark(
             raise ValueError("give --preset or --checkpoint, not both")
         if preset and preset not in PRESETS:
             raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
-        picture = example_picture() if image is None else read_picture(image)
+        picture = read_picture(image or EXAMPLE)
         use_threads(threads)
         if preset:
             grounder = random_grounder(preset, device, precision)
