@@ -37,7 +37,7 @@ class LossWeights:
     no_target: float = 1.0
     count: float = 0.3
     alignment: float = 0.5
-    semantics: float = 0.5
+    semantics: float = 1.0
     generation: float = 0.5
 
 
