@@ -165,7 +165,7 @@ class RegionDecoder(nn.Module):
     is added to all regions.
     """
 
-    def __init__(self, cfg: RelaConfig, channels: int = 0) -> None:
+    def __init__(self, cfg: RelaConfig, channels: int) -> None:
         """``channels`` of the trunk's last map, which ``region_semantics`` looks at."""
         super().__init__()
         self.cfg = cfg
@@ -213,10 +213,10 @@ class RegionDecoder(nn.Module):
     # --- the picture ----------------------------------------------------------------------
 
     def encode_image(
-        self, memories: list[Tensor], mask_features: Tensor, coarse: Tensor | None = None
+        self, memories: list[Tensor], mask_features: Tensor, coarse: Tensor
     ) -> RegionState:
-        """Memories (B, C, h, w) of strides 32, 16, 8, mask features and the trunk's last map ->
-        regions after the layers that see no words."""
+        """Memories (B, C, h, w) of strides 32, 16, 8, mask features and the trunk's last map (B,
+        channels, H/32, W/32) -> regions after the layers that see no words."""
         cfg = self.cfg
         batch, dim = memories[0].shape[:2]
         state = RegionState(
@@ -251,14 +251,12 @@ class RegionDecoder(nn.Module):
             x = self._attend_regions(i, x, state.region_position)
             state.regions = self.feed_forward[i](x)
             self._read_instances(state)
-        described = state.regions
         if cfg.region_appearance:
-            described = described + self._describe_regions(state)
-        if self.semantics is not None and coarse is not None:
+            state.regions = state.regions + self._describe_regions(state)
+        if self.semantics is not None:
             state.looks = self.semantics.look(coarse)
             masks = F.avg_pool2d(state.masks.detach().sigmoid(), 8)  # from stride 4 to 32
-            described = described + self.semantics(state.looks, masks)
-        state.regions = described
+            state.regions = state.regions + self.semantics(state.looks, masks)
         return state
 
     def _region_masks(self, state: RegionState) -> Tensor:
