@@ -30,7 +30,7 @@ from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import tokenizer_for
 
 WARM_UP = 3
-EXPRESSION = "all red cups"
+EXPRESSION = "all yellow bananas"
 EXAMPLE = Path(__file__).with_name("benchmark.jpg")  # a scene of `grex demo` with two of them
 MORE = 8  # expressions asked at once
 

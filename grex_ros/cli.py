@@ -92,7 +92,7 @@ app.command()(describe)
 
 @app.command()
 def demo(
-    seed: Annotated[int, typer.Option(min=0, help="Which objects, light, view and words.")] = 52,
+    seed: Annotated[int, typer.Option(min=0, help="Which objects, light, view and words.")] = 18,
     out: Annotated[Path, typer.Option(help="Where answers, overlays and logs go.")] = Path(
         "out/demo"
     ),
