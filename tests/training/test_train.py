@@ -245,7 +245,9 @@ def test_official_weight_decay_spares_norms_embeddings_and_relative_positions() 
 def test_the_official_recipe_learns_and_leaves_the_frozen_part_as_it_is(
     dataset: Path, tmp_path: Path
 ) -> None:
-    trainer = Trainer(official_config(dataset, decay_steps=[20]), tmp_path / "run")
+    rate = 3e-5  # larger ones bounce: whether step 6 is below step 1 would hang on the machine
+    rates = {"learning_rate": rate, "backbone_learning_rate": rate}
+    trainer = Trainer(official_config(dataset, decay_steps=[20], **rates), tmp_path / "run")
     before = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
     batch = [trainer.pictures[i] for i in range(3)]
     terms = [trainer.train_step(batch) for _ in range(6)]
@@ -259,10 +261,10 @@ def test_the_official_recipe_learns_and_leaves_the_frozen_part_as_it_is(
     # Both matrices of a gate start at zero, as officially, so neither gets a gradient.
     assert unchanged == {n for n in before if n.startswith(frozen) or ".gate." in n}
 
-    assert {group["lr"] for group in trainer.optimizer.param_groups} == {1e-3}
+    assert {group["lr"] for group in trainer.optimizer.param_groups} == {rate}
     trainer.step = 20
     trainer.train_step(batch)
-    assert [g["lr"] for g in trainer.optimizer.param_groups] == pytest.approx([1e-4] * 4)
+    assert [g["lr"] for g in trainer.optimizer.param_groups] == pytest.approx([rate / 10] * 4)
 
 
 @pytest.mark.timeout(300)
