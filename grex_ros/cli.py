@@ -17,6 +17,7 @@ from grex_ros.cli_input import (
     one_line_errors,
     read_picture,
 )
+from grex_ros.demo import DEFAULT_SEED
 
 if TYPE_CHECKING:
     from grex_ros.grounding.command import Command
@@ -92,7 +93,9 @@ app.command()(describe)
 
 @app.command()
 def demo(
-    seed: Annotated[int, typer.Option(min=0, help="Which objects, light, view and words.")] = 18,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Which objects, light, view and words.")
+    ] = DEFAULT_SEED,
     out: Annotated[Path, typer.Option(help="Where answers, overlays and logs go.")] = Path(
         "out/demo"
     ),

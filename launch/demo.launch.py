@@ -15,12 +15,13 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from grex_ros.demo import DEFAULT_SEED
 from launch import LaunchDescription
 
 ARGUMENTS = [
     DeclareLaunchArgument(
         "seed",
-        default_value="52",
+        default_value=str(DEFAULT_SEED),
         description="Which objects, light, view and words; a whole number from 0 on.",
     ),
     DeclareLaunchArgument(

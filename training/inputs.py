@@ -31,9 +31,9 @@ class StepInputs:
         self.words = WordCache(model, self.tokenizer)
         self.regions = RegionCache(model)
         semantics = model.region_decoder.semantics
-        learns = semantics is not None and not (config.freeze_image or config.freeze_grounding)
+        frozen = config.freeze_image or config.freeze_grounding
         self.classes = None
-        if learns and semantics is not None and config.loss.semantics:
+        if semantics is not None and config.loss.semantics and not frozen:
             self.classes = PretrainedClasses(semantics, device)
 
     def __call__(self, samples: Sequence[Any]) -> tuple[Any, ...]:
