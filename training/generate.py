@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import multiprocessing
 import signal
 import time
@@ -16,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from grex_ros.scenes.expressions import TABLETOP, compose
+from grex_ros.scenes.expressions import MANY_TARGETS, ONE_TARGET, TABLETOP, compose
 from grex_ros.scenes.objects import KINDS, PROCEDURAL_KINDS
 from grex_ros.scenes.programs import Program
 from grex_ros.scenes.renderer import RenderingUnavailable, SceneRenderer
@@ -54,6 +55,7 @@ class Task:
     references: int = 1  # ways in which a set of targets is said
     look: str = "wide"
     wording: str = "ours"  # a key of WORDINGS
+    emphasis: tuple[tuple[str, float], ...] = ()  # Setting.emphasis
 
 
 def scene_seed(seed: int, split: str, number: int) -> int:
@@ -90,6 +92,23 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def parse_emphasis(text: str) -> tuple[tuple[str, float], ...]:
+    """ "relation:3,and:2" -> (("relation", 3.0), ("and", 2.0)); ValueError for other than
+    categories with a positive factor."""
+    factors = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, factor = part.partition(":")
+        if name not in ONE_TARGET | MANY_TARGETS:
+            raise ValueError(f"{name!r} is none of {', '.join(ONE_TARGET | MANY_TARGETS)}")
+        try:
+            factors.append((name, float(factor)))
+        except ValueError:
+            raise ValueError(f"{part!r} is not a category and a factor, as in relation:3") from None
+        if not 0 < factors[-1][1] < math.inf:
+            raise ValueError(f"the factor of {part!r} is not above 0")
+    return tuple(factors)
+
+
 def make(task: Task, renderer: SceneRenderer) -> Entry:
     """Renders a scene, writes its JPEG and answers its records."""
     scene = sample_scene(task.seed, meshes=task.meshes, look=task.look)
@@ -99,6 +118,7 @@ def make(task: Task, renderer: SceneRenderer) -> Entry:
     known = KINDS if task.meshes else PROCEDURAL_KINDS
     several = task.split != "train" or rng.random() < REFERENCED
     setting, sentences = WORDINGS[task.wording]
+    setting = dataclasses.replace(setting, emphasis=dict(task.emphasis))
     expressions = compose(
         seen, rng, task.expressions, task.no_target, known, sentences=sentences,
         references=task.references if several else 1, setting=setting,
@@ -173,6 +193,10 @@ def main(
             "but in ours, to compare."
         ),
     ] = "ours",
+    emphasis: Annotated[
+        str,
+        typer.Option(help="Categories wanted more often, and how much: relation:3,and:2."),
+    ] = "",
 ) -> None:
     """Render scenes and compose expressions over them, in gRefCOCO's own file layout.
 
@@ -197,10 +221,13 @@ def main(
         }
         if wording != "ours":
             settings["wording"] = wording
+        factors = parse_emphasis(emphasis)
+        if factors:
+            settings["emphasis"] = emphasis
         with Journal(out, settings) as journal:
             tasks = [
                 Task(out, scene_seed(seed, split, number), split, width, height, expressions,
-                     no_target, meshes, references, look, wording)
+                     no_target, meshes, references, look, wording, factors)
                 for split, count in counts.items()
                 for number in range(count)
             ]  # fmt: skip

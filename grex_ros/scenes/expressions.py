@@ -8,7 +8,7 @@ red), or names something that is not there at all.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -34,8 +34,8 @@ _PLACES = ("left", "right", "front", "back", "top", "bottom")
 _NO_MEANING = ("the", "a", "an", "all", "of", "every", "each", "any", "that", "is", "are", "which")
 
 # How often a category is asked for first; relations and sizes often fail for want of a clear case.
-_ONE = {"kind": 8, "color": 20, "size": 12, "position": 30, "relation": 26, "except": 4}
-_MANY = {
+ONE_TARGET = {"kind": 8, "color": 20, "size": 12, "position": 30, "relation": 26, "except": 4}
+MANY_TARGETS = {
     "all": 2, "kind": 14, "color": 16, "size": 2, "count": 16, "position": 12, "relation": 12,
     "and": 14, "except": 12,
 }  # fmt: skip
@@ -81,7 +81,8 @@ class Setting:
 
     ``known``: kinds that may be named although they are not in view; ``absurd``: nouns of things
     that nobody expects there; ``complete``: nothing but the view's objects is there; ``hands``:
-    they can be picked up; ``one``: the share, among expressions with targets, of a single target.
+    they can be picked up; ``one``: the share, among expressions with targets, of a single target;
+    ``emphasis``: how much more often than usual a category is asked for, or its clause falsified.
     """
 
     sight: Sight = TABLE
@@ -90,6 +91,7 @@ class Setting:
     complete: bool = True
     hands: bool = True
     one: float = ONE
+    emphasis: Mapping[str, float] = field(default_factory=dict)
     speaker: Callable[[np.random.Generator, Callable[[Program], int]], Speaker] = table_words
 
 
@@ -147,11 +149,18 @@ class Composer:
         self._speaker = setting.speaker(rng, self._sampler.size)
         self._absent: list[Program] | None = None
         self._pool: dict[tuple[int, ...], list[tuple[Program, str]]] | None = None
+        self._one, self._many = self._weighed(ONE_TARGET), self._weighed(MANY_TARGETS)
+
+    def _weighed(self, shares: Mapping[str, float]) -> dict[str, float]:
+        emphasis = self._setting.emphasis
+        return {name: share * emphasis.get(name, 1.0) for name, share in shares.items()}
 
     def something(self, one: bool) -> Expression | None:
         """An expression for one object, or for several; for any number where that cannot be had."""
-        found = self.draft(_ONE if one else _MANY, lambda size: (size == 1) == one and size > 0)
-        return found or self.draft(_MANY if one else _ONE, lambda size: size > 0)
+        found = self.draft(
+            self._one if one else self._many, lambda size: (size == 1) == one and size > 0
+        )
+        return found or self.draft(self._many if one else self._one, lambda size: size > 0)
 
     def draft(
         self, categories: Mapping[str, float], wanted: Callable[[int], bool]
@@ -191,7 +200,9 @@ class Composer:
         """Clear programs by what they mean."""
         pool: dict[tuple[int, ...], list[tuple[Program, str]]] = {}
         for attempt in range(_POOL):
-            drawn = self._sampler.draw(_ONE if attempt % 2 else _MANY, lambda size: size > 0)
+            drawn = self._sampler.draw(
+                self._one if attempt % 2 else self._many, lambda size: size > 0
+            )
             if drawn:
                 same = pool.setdefault(self.targets(drawn[0]), [])
                 if drawn not in same:
@@ -242,11 +253,12 @@ class Composer:
         sources: Mapping[str, float] | None = None,
     ) -> Expression | None:
         """A true expression, of one of the categories ``sources``, with one clause made false."""
-        for clause in self._sampler.shuffled(clauses):
+        for clause in self._sampler.shuffled(self._weighed(clauses)):
             if clause == "count" and not self._setting.complete:
                 continue  # of "the four people" before three nobody knows what was counted
             for _ in range(TRIES // 2):
-                drawn = self._sampler.draw(sources or SOURCES[clause], lambda size: size > 0)
+                categories = self._weighed(sources or SOURCES[clause])
+                drawn = self._sampler.draw(categories, lambda size: size > 0)
                 false = falsify(drawn[0], clause, self._sampler) if drawn else None
                 if drawn and false:
                     number = self._sampler.size(drawn[0])

@@ -6,12 +6,13 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from grex_ros.scenes import vocabulary
-from grex_ros.scenes.expressions import Expression, compose, demo_commands
+from grex_ros.scenes.expressions import TABLETOP, Expression, compose, demo_commands
 from grex_ros.scenes.nouns import COCO_KINDS
 from grex_ros.scenes.objects import COLORS, KINDS
 from grex_ros.scenes.programs import Program, evaluate, is_clear
@@ -295,3 +296,19 @@ def neighbours(program: Program) -> Iterator[Program]:
         else:
             others = [word for word in words.get(operation, ()) if type(word) is type(argument)]
         yield from ([*program[:place], other, *program[place + 1 :]] for other in others)
+
+
+def test_what_is_emphasised_is_said_more_often_true_and_false() -> None:
+    def count(emphasis: dict[str, float]) -> Counter[tuple[str, bool]]:
+        setting = replace(TABLETOP, emphasis=emphasis)
+        said = Counter[tuple[str, bool]]()
+        for seed in range(40):
+            rng = np.random.default_rng(seed)
+            for expression in compose(random_view(seed), rng, EACH, setting=setting):
+                said[expression.category, bool(expression.targets)] += 1
+        return said
+
+    usual, changed = count({}), count({"relation": 9.0})
+    assert changed["relation", True] > 1.5 * usual["relation", True] > 0
+    assert changed["relation", False] > 1.5 * usual["relation", False] > 0
+    assert changed["kind", True] / changed.total() < usual["kind", True] / usual.total()

@@ -229,3 +229,14 @@ def test_the_splits_are_all_scenes(scenes: int, share: int) -> None:
     counts = generate.parse_splits(f"train:{share / 100},val:{1 - share / 100}", scenes)
     assert sum(counts.values()) == scenes
     assert abs(counts["val"] - scenes * (1 - share / 100)) <= 1
+
+
+def test_emphasis_is_read_and_kept_with_the_dataset(tmp_path: Path, dataset: Path) -> None:
+    assert generate.parse_emphasis("relation:3, and:0.5") == (("relation", 3.0), ("and", 0.5))
+    assert generate.parse_emphasis("") == ()
+    for wrong in ("relation", "relation:much", "relation:0", "relation:inf", "beauty:2"):
+        result = run(tmp_path / "wrong", "--emphasis", wrong)
+        assert result.exit_code == 2, wrong
+        assert wrong.split(":")[0] in result.output
+    other = run(dataset, "--emphasis", "relation:3")
+    assert other.exit_code == 2, "a dataset goes on with the settings that it was begun with"
