@@ -29,6 +29,7 @@ from grex_ros.model.text_encoder import Tokenizer, tokenizer_for
 
 from .description import Description, Region, read_regions, same_objects
 from .device import PRECISIONS, check_precision, choose_device
+from .membership import Floats, membership, shifted, sigmoid
 from .objects import Grounding, Status
 from .pictures import full_size, given_tensors, resize, resize_on_device
 from .reading import (
@@ -53,7 +54,7 @@ class Thresholds:
     """When something is said to be there, each 0..1.
 
     Attributes:
-        target: least score of an object (target score x (1 - no-target score)).
+        target: least score of an object (probability that it is meant, see ``membership``).
         mask: least probability of a pixel of an object.
         no_target: from this no-target score on, the answer is "no target".
     """
@@ -338,23 +339,35 @@ class Grounder:
         return pad([w for w, _ in found], True), pad([m for _, m in found], True)
 
     def _answers(self, texts: Sequence[str], out: RelaOutput) -> list[Grounding]:
-        shifts = self.calibration
-        no_target = out.no_target.float()
-        no_target = torch.cat((no_target[:, :1], no_target[:, 1:] + shifts.no_target), 1)
-        no_target = no_target.softmax(1)[:, 1:]
-        target = out.target if out.target is not None else no_target[:, :0]
+        parts = [out.no_target]
+        if out.target is not None:
+            assert out.boxes is not None
+            parts += [out.target, out.boxes.expand(len(texts), -1, -1).flatten(1)]
+            parts += [] if out.count is None else [out.count]
         # One copy to the CPU for all of them: each would wait for the GPU.
-        numbers = torch.cat((no_target, (target.float() + shifts.target).sigmoid()), 1).cpu()
-        if not bool(torch.isfinite(numbers).all()):
+        numbers = torch.cat([part.float() for part in parts], 1).cpu().double().numpy()
+        if not np.isfinite(numbers).all():
             raise FloatingPointError("the model's output is not a number")
-        return [self._answer(text, numbers[i], out, i) for i, text in enumerate(texts)]
+        regions = 0 if out.target is None else out.target.shape[1]
+        nothing, target, boxes, count = np.split(numbers, (2, 2 + regions, 2 + 5 * regions), 1)
+        shifts = self.calibration
+        no_target = sigmoid(nothing[:, 1] - nothing[:, 0] + shifts.no_target)
+        if regions:
+            boxes = boxes.reshape(len(texts), regions, 4)
+            target = membership(target, count if count.size else None, boxes)
+            target = shifted(target, shifts.target)
+        return [
+            self._answer(text, float(no_target[i]), target[i], out, i)
+            for i, text in enumerate(texts)
+        ]
 
-    def _answer(self, text: str, numbers: Tensor, out: RelaOutput, i: int) -> Grounding:
-        """``numbers``: no-target score, then the target score of every region."""
-        no_target = float(numbers[0])
+    def _answer(
+        self, text: str, no_target: float, target: Floats, out: RelaOutput, i: int
+    ) -> Grounding:
+        """``target``: of every region, the probability that it is meant if anything is."""
         objects: Objects = ()
         if no_target < self.thresholds.no_target:
-            objects = self._objects(numbers[1:], 1 - no_target, out, i)
+            objects = self._objects(target, 1 - no_target, out, i)
         if objects:
             status, message = Status.TARGETS, ""
         elif no_target >= self.thresholds.no_target:
@@ -364,7 +377,7 @@ class Grounder:
             message = f'No object in view is "{text}" with enough certainty.'
         return Grounding(text, status, message, no_target, objects, self._size, 0.0)
 
-    def _objects(self, target: Tensor, factor: float, out: RelaOutput, i: int) -> Objects:
+    def _objects(self, target: Floats, factor: float, out: RelaOutput, i: int) -> Objects:
         """The objects of expression ``i``; ``target`` scores (Q,) count times ``factor``."""
         least, pixel = self.thresholds.target, self.calibration.mask_threshold(self.thresholds.mask)
         if out.target is None:
@@ -372,8 +385,8 @@ class Grounder:
             probability = target_probability(logits)
             return objects_from_mask(probability, pixel, least, factor)
         scores = target * factor
-        keep = torch.nonzero(scores >= least)[:, 0]
-        keep = keep[scores[keep].argsort(descending=True)]
+        keep = np.flatnonzero(scores >= least)
+        keep = keep[np.argsort(-scores[keep], kind="stable")]
         if not len(keep):
             return ()
         assert self._masks is not None

@@ -6,8 +6,15 @@ _IRREGULAR = {
     "man": "men", "woman": "women", "person": "people", "mouse": "mice", "sheep": "sheep",
     "fish": "fish", "deer": "deer", "snowman": "snowmen", "wolf": "wolves", "scarf": "scarves",
     "knife": "knives", "loaf": "loaves", "skis": "skis", "scissors": "scissors",
-    "broccoli": "broccoli", "aircraft": "aircraft",
+    "broccoli": "broccoli", "aircraft": "aircraft", "cloves": "cloves",
 }  # fmt: skip
+# What is poured, cut or heaped has no plural of its own.
+_MASS = frozenset(
+    "bread butter cereal cheese chicken chocolate cinnamon coffee corn couscous fennel "
+    "flour garlic ginger honey jam juice lettuce mayonnaise meat milk mustard noodles oats oil "
+    "parsley pasta pepper powder quinoa rice rosemary salt sauce spinach sugar syrup tea thyme "
+    "turmeric water yogurt".split()
+)
 
 
 def plural(noun: str) -> str:
@@ -16,6 +23,8 @@ def plural(noun: str) -> str:
         head, tail = noun.split(" of ", 1)
         return f"{plural(head)} of {tail}"
     head, space, last = noun.rpartition(" ")
+    if last in _MASS and noun != "bell pepper":
+        return noun
     if last in _IRREGULAR:
         return head + space + _IRREGULAR[last]
     if last.endswith(("s", "x", "z", "ch", "sh")):

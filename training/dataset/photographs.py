@@ -41,7 +41,8 @@ _COLORED = frozenset(
     "frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove, skateboard, "
     "surfboard, tennis racket, bottle, cup, bowl, apple, chair, couch, bed, dining table, toilet, "
     "laptop, mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, "
-    "book, clock, vase, teddy bear, hair drier, toothbrush".split(", ")
+    "book, clock, vase, teddy bear, hair drier, toothbrush, bell pepper, cherry, eggplant, egg, "
+    "grape, lemon, lime, onion, pear, plum, tomato".split(", ")
 )
 # Hues in degrees: where nobody doubts the name, and where some may use it.
 _HUES = {
