@@ -392,5 +392,7 @@ class Grounder:
         assert self._masks is not None
         if self._state is None:  # the words have changed the regions
             self._masks.forget()
-        masks = self._masks(out.masks[0 if len(out.masks) == 1 else i], keep.tolist(), pixel)
+        assert out.boxes is not None
+        picture = 0 if len(out.masks) == 1 else i
+        masks = self._masks(out.masks[picture], keep.tolist(), pixel, out.boxes[picture])
         return objects_from_regions(scores[keep].tolist(), masks, self._size)

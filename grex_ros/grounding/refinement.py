@@ -2,7 +2,7 @@
 
 The model draws masks with cells of four pixels. A guided filter (He, Sun, Tang 2013, with a colour
 guide) explains a mask, in every window, as a linear function of the colours there, and so moves its
-edge to where colours change.
+edge to where colours change. What a mask has far from its region's box is another thing's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from grex_ros.model.rela import STRIDE
+
 from .objects import Cropped, crop_mask
 from .pictures import full_size
 
@@ -23,6 +25,8 @@ RADIUS = 6  # of the window, in pixels of what the model sees: a cell and a half
 SMOOTHNESS = 1e-4  # variance of colours (0..1) below which a window counts as plain
 FAINT = 0.02  # probability below which a pixel is surely none of the object
 SPECK = 0.05  # parts of a mask below this share of the largest one are left out
+MARGIN = 0.1  # of a box's sides, around it: what a mask may have there
+LEAST_MARGIN = 4  # ... in pixels of what the model sees: a cell
 LEAST = 0.5  # what the surest pixel of a refined mask must have
 
 
@@ -39,10 +43,15 @@ class RegionMasks:
         self._found: dict[tuple[int, float], Cropped | None] = {}
 
     def __call__(
-        self, logits: Tensor, regions: Sequence[int], threshold: float
+        self,
+        logits: Tensor,
+        regions: Sequence[int],
+        threshold: float,
+        boxes: Tensor | None = None,
     ) -> list[Cropped | None]:
         """Box and mask, as in :class:`GroundedObject`, of some ``regions`` of the picture's mask
-        logits (Q, h/4, w/4), which are always the same; None for one that is empty.
+        logits (Q, h/4, w/4), which are always the same; None for one that is empty. ``boxes``
+        (Q, 4) centre x, y, width, height in parts of the padded picture, where regions have them.
 
         A pixel belongs to a mask from the probability ``threshold`` on; where that is 0, all do.
         """
@@ -51,7 +60,10 @@ class RegionMasks:
             return [((0, 0, width, height), np.ones((height, width), bool)) for _ in regions]
         new = [q for q in regions if (q, threshold) not in self._found]
         if new:
-            found = self._masks(logits[torch.tensor(new, device=logits.device)].float(), threshold)
+            which = torch.tensor(new, device=logits.device)
+            found = self._masks(
+                logits[which].float(), threshold, None if boxes is None else boxes[which].float()
+            )
             self._found |= {(q, threshold): mask for q, mask in zip(new, found, strict=True)}
         return [self._found[q, threshold] for q in regions]
 
@@ -59,9 +71,13 @@ class RegionMasks:
         """The same picture, but other regions."""
         self._found.clear()
 
-    def _masks(self, logits: Tensor, threshold: float) -> list[Cropped | None]:
+    def _masks(
+        self, logits: Tensor, threshold: float, boxes: Tensor | None
+    ) -> list[Cropped | None]:
         size = (self.seen.shape[1], self.seen.shape[2])
         probability = full_size(logits, size, size).sigmoid()
+        if boxes is not None:
+            probability = near_boxes(probability, boxes)
         if probability.device.type == "cpu":
             return [self._mask(p, threshold) for p in probability]
         # One pass over all is as fast as over one.
@@ -89,6 +105,21 @@ class RegionMasks:
             return None
         (a, b, c, d), mask = found
         return (a + left, b + top, c + left, d + top), mask
+
+
+def near_boxes(probability: Tensor, boxes: Tensor) -> Tensor:
+    """Mask probabilities (N, h, w) of a picture without what is far from each one's box (N, 4), in
+    parts of the padded picture; a mask that is nowhere near its box stays as it is."""
+    n, h, w = probability.shape
+    padded = torch.tensor([w + -w % STRIDE, h + -h % STRIDE], device=boxes.device)
+    centre, sides = boxes[:, :2] * padded, boxes[:, 2:] * padded
+    reach = sides / 2 + (MARGIN * sides).clamp(min=LEAST_MARGIN)
+    x, y = (torch.arange(length, device=boxes.device) + 0.5 for length in (w, h))
+    near_x = (x - centre[:, :1]).abs() < reach[:, :1]
+    near_y = (y - centre[:, 1:]).abs() < reach[:, 1:]
+    near = probability * (near_y[:, :, None] & near_x[:, None])
+    lost = near.amax((1, 2)) < LEAST
+    return torch.where(lost[:, None, None], probability, near)
 
 
 def without_specks(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

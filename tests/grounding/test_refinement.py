@@ -109,6 +109,24 @@ def test_a_part_of_the_picture_is_as_good_as_the_whole() -> None:
             assert iou(cropped, expected) > 0.99
 
 
+def test_what_is_far_from_the_box_belongs_to_another() -> None:
+    two = discs(SEEN, (0.25, 0.4, 0.08), (0.8, 0.4, 0.08))
+    image = photograph(two.any(0))
+    logits = cells(two.any(0)[None])  # one mask on both
+    padded = torch.tensor([160.0, 128.0, 160.0, 128.0])  # SEEN, to full strides
+    boxes = torch.tensor([[40.0, 64.0, 26.0, 26.0]]) / padded
+    for threshold in (0.3, 0.5):
+        assert iou(RegionMasks(image, image)(logits, [0], threshold)[0], two.any(0)) > 0.9
+        (found,) = RegionMasks(image, image)(logits, [0], threshold, boxes)
+        assert iou(found, two[0]) > 0.9
+    # A box that is too small by a few pixels cuts nothing off; one on nothing is not believed.
+    small, off = boxes.clone(), boxes.clone()
+    small[:, 2:] *= 0.8
+    off[:, 0] = 0.5
+    assert iou(RegionMasks(image, image)(logits, [0], 0.5, small)[0], two[0]) > 0.9
+    assert iou(RegionMasks(image, image)(logits, [0], 0.5, off)[0], two.any(0)) > 0.9
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 4), (15, 20), (1080, 1440)])
 def test_a_picture_much_smaller_or_larger_than_what_is_seen(size: tuple[int, int]) -> None:
     truth = discs(SEEN, (0.45, 0.4, 0.1))
