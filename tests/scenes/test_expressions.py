@@ -298,6 +298,19 @@ def neighbours(program: Program) -> Iterator[Program]:
         yield from ([*program[:place], other, *program[place + 1 :]] for other in others)
 
 
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [
+        ("cup", "cups"), ("box", "boxes"), ("cherry", "cherries"), ("toy", "toys"),
+        ("knife", "knives"), ("roll of tape", "rolls of tape"), ("coffee mug", "coffee mugs"),
+        ("bread", "bread"), ("peanut butter", "peanut butter"), ("slice of bread", "slices of bread"),
+        ("black pepper", "black pepper"), ("bell pepper", "bell peppers"),
+    ],
+)  # fmt: skip
+def test_plurals(one: str, many: str) -> None:
+    assert vocabulary.plural(one) == many
+
+
 def test_what_is_emphasised_is_said_more_often_true_and_false() -> None:
     def count(emphasis: dict[str, float]) -> Counter[tuple[str, bool]]:
         setting = replace(TABLETOP, emphasis=emphasis)
