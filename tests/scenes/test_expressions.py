@@ -303,7 +303,8 @@ def neighbours(program: Program) -> Iterator[Program]:
     [
         ("cup", "cups"), ("box", "boxes"), ("cherry", "cherries"), ("toy", "toys"),
         ("knife", "knives"), ("roll of tape", "rolls of tape"), ("coffee mug", "coffee mugs"),
-        ("bread", "bread"), ("peanut butter", "peanut butter"), ("slice of bread", "slices of bread"),
+        ("bread", "bread"), ("peanut butter", "peanut butter"),
+        ("slice of bread", "slices of bread"),
         ("black pepper", "black pepper"), ("bell pepper", "bell peppers"),
     ],
 )  # fmt: skip
