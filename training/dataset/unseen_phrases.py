@@ -68,7 +68,7 @@ _SHAPES: tuple[tuple[str, int, str], ...] = (
     ("color kind black", ONE, "the jet black {n}"),
     ("color kind black", MANY, "the ebony {ns}"),
     ("color kind white", ONE, "the snowy {n}"),
-    ("color kind brown", ONE, "the chocolate {n}"),
+    ("color kind brown", ONE, "the chestnut {n}"),
     ("color kind orange", ONE, "the tangerine {n}"),
     ("count two", ANY, "the duo of {x} | the twosome of {x}"),
     ("count three", ANY, "the trio of {x} | the threesome of {x}"),
