@@ -35,6 +35,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from grex_ros.grounding.membership import sigmoid
 from grex_ros.grounding.reading import Calibration
 from grex_ros.metrics import grec, gres
 from training.dataset.load import leave_out, load_dataset
@@ -71,8 +72,8 @@ class Scores:
 
     def measure(self, target: float, no_target: float) -> dict[str, float | None]:
         """The measures in percent if the scores were shifted so; None where nothing counts."""
-        refusal = _sigmoid(self.no_target + no_target)
-        scores = _sigmoid(self.targets + target) * (1 - refusal)[:, None]
+        refusal = sigmoid(self.no_target + no_target)
+        scores = sigmoid(self.targets + target) * (1 - refusal)[:, None]
         kept = (scores >= 0.5).sum(1) * (refusal < 0.5)
         rows, nothing = np.arange(len(kept)), self.meant == 0
         return {
@@ -289,10 +290,6 @@ def _iou(a: np.ndarray, b: np.ndarray) -> float:
 def _logit(p: float) -> float:
     p = min(max(p, 1e-7), 1 - 1e-7)
     return math.log(p / (1 - p))
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return np.asarray(1 / (1 + np.exp(-x)))
 
 
 def _percent(values: np.ndarray) -> float | None:

@@ -394,5 +394,5 @@ class Grounder:
             self._masks.forget()
         assert out.boxes is not None
         picture = 0 if len(out.masks) == 1 else i
-        masks = self._masks(out.masks[picture], keep.tolist(), pixel, out.boxes[picture])
+        masks = self._masks(out.masks[picture], out.boxes[picture], keep.tolist(), pixel)
         return objects_from_regions(scores[keep].tolist(), masks, self._size)

@@ -58,12 +58,10 @@ def _has_better_twin(target: Floats, boxes: Floats) -> npt.NDArray[np.bool_]:
     return np.asarray((better & (both > TWINS * either)).any(2))
 
 
-def shifted(chance: Floats, shift: float) -> Floats:
+def shifted(chance: Floats | np.float64, shift: float) -> Floats:
     """Probabilities with ``shift`` added to their logits."""
-    if not shift:
-        return chance
-    odds = np.exp(shift) * chance
-    return np.asarray(odds / (odds + 1 - chance))
+    odds = np.exp(np.clip(shift, -700, 700)) * chance  # no overflow
+    return np.asarray(odds / (odds + (1 - chance)))
 
 
 def sigmoid(x: Floats) -> Floats:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .membership import shifted
 from .objects import Cropped, GroundedObject
 
 Objects = tuple[GroundedObject, ...]
@@ -50,9 +51,7 @@ class Calibration:
     def mask_threshold(self, threshold: float) -> float:
         """The probability that an uncalibrated pixel must have where a calibrated one needs
         ``threshold``: a pixel costs nothing then."""
-        if self.mask == 0 or not 0 < threshold < 1:
-            return threshold
-        return 1 / (1 + math.exp(self.mask) * (1 - threshold) / threshold)
+        return float(shifted(np.float64(threshold), -self.mask))
 
 
 def objects_from_regions(

@@ -43,15 +43,11 @@ class RegionMasks:
         self._found: dict[tuple[int, float], Cropped | None] = {}
 
     def __call__(
-        self,
-        logits: Tensor,
-        regions: Sequence[int],
-        threshold: float,
-        boxes: Tensor | None = None,
+        self, logits: Tensor, boxes: Tensor, regions: Sequence[int], threshold: float
     ) -> list[Cropped | None]:
         """Box and mask, as in :class:`GroundedObject`, of some ``regions`` of the picture's mask
-        logits (Q, h/4, w/4), which are always the same; None for one that is empty. ``boxes``
-        (Q, 4) centre x, y, width, height in parts of the padded picture, where regions have them.
+        logits (Q, h/4, w/4) and boxes (Q, 4), centre x, y, width, height in parts of the padded
+        picture, which are always the same; None for one that is empty.
 
         A pixel belongs to a mask from the probability ``threshold`` on; where that is 0, all do.
         """
@@ -61,9 +57,7 @@ class RegionMasks:
         new = [q for q in regions if (q, threshold) not in self._found]
         if new:
             which = torch.tensor(new, device=logits.device)
-            found = self._masks(
-                logits[which].float(), threshold, None if boxes is None else boxes[which].float()
-            )
+            found = self._masks(logits[which].float(), boxes[which].float(), threshold)
             self._found |= {(q, threshold): mask for q, mask in zip(new, found, strict=True)}
         return [self._found[q, threshold] for q in regions]
 
@@ -71,13 +65,9 @@ class RegionMasks:
         """The same picture, but other regions."""
         self._found.clear()
 
-    def _masks(
-        self, logits: Tensor, threshold: float, boxes: Tensor | None
-    ) -> list[Cropped | None]:
+    def _masks(self, logits: Tensor, boxes: Tensor, threshold: float) -> list[Cropped | None]:
         size = (self.seen.shape[1], self.seen.shape[2])
-        probability = full_size(logits, size, size).sigmoid()
-        if boxes is not None:
-            probability = near_boxes(probability, boxes)
+        probability = near_boxes(full_size(logits, size, size).sigmoid(), boxes)
         if probability.device.type == "cpu":
             return [self._mask(p, threshold) for p in probability]
         # One pass over all is as fast as over one.
@@ -110,7 +100,7 @@ class RegionMasks:
 def near_boxes(probability: Tensor, boxes: Tensor) -> Tensor:
     """Mask probabilities (N, h, w) of a picture without what is far from each one's box (N, 4), in
     parts of the padded picture; a mask that is nowhere near its box stays as it is."""
-    n, h, w = probability.shape
+    h, w = probability.shape[1:]
     padded = torch.tensor([w + -w % STRIDE, h + -h % STRIDE], device=boxes.device)
     centre, sides = boxes[:, :2] * padded, boxes[:, 2:] * padded
     reach = sides / 2 + (MARGIN * sides).clamp(min=LEAST_MARGIN)

@@ -8,12 +8,12 @@ _IRREGULAR = {
     "knife": "knives", "loaf": "loaves", "skis": "skis", "scissors": "scissors",
     "broccoli": "broccoli", "aircraft": "aircraft", "cloves": "cloves",
 }  # fmt: skip
-# What is poured, cut or heaped has no plural of its own.
+# What is poured, cut or heaped has no plural of its own; by its last word, or all of them.
 _MASS = frozenset(
-    "bread butter cereal cheese chicken chocolate cinnamon coffee corn couscous fennel "
-    "flour garlic ginger honey jam juice lettuce mayonnaise meat milk mustard noodles oats oil "
-    "parsley pasta pepper powder quinoa rice rosemary salt sauce spinach sugar syrup tea thyme "
-    "turmeric water yogurt".split()
+    "black pepper, bread, butter, cayenne pepper, cereal, cheese, chicken, chocolate, cinnamon, "
+    "coffee, corn, couscous, fennel, flour, garlic, ginger, honey, jam, juice, lettuce, "
+    "mayonnaise, meat, milk, mustard, noodles, oats, oil, parsley, pasta, powder, quinoa, rice, "
+    "rosemary, salt, sauce, spinach, sugar, syrup, tea, thyme, turmeric, water, yogurt".split(", ")
 )
 
 
@@ -23,7 +23,7 @@ def plural(noun: str) -> str:
         head, tail = noun.split(" of ", 1)
         return f"{plural(head)} of {tail}"
     head, space, last = noun.rpartition(" ")
-    if last in _MASS and noun != "bell pepper":
+    if last in _MASS or noun in _MASS:
         return noun
     if last in _IRREGULAR:
         return head + space + _IRREGULAR[last]

@@ -83,3 +83,9 @@ def test_shifting_adds_to_the_logit(chance: float, shift: float) -> None:
     if 1e-6 < chance < 1 - 1e-6 and 1e-6 < found < 1 - 1e-6:
         moved = np.log(found / (1 - found)) - np.log(chance / (1 - chance))
         assert moved == pytest.approx(shift, abs=1e-6)
+
+
+@pytest.mark.parametrize("shift", [1e6, -1e6])
+def test_no_shift_is_too_large(shift: float) -> None:
+    found = shifted(np.array([0.0, 0.5, 1.0]), shift)
+    np.testing.assert_allclose(found, [0.0, float(shift > 0), 1.0], atol=1e-9)

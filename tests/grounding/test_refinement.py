@@ -19,6 +19,7 @@ from grex_ros.grounding.refinement import RegionMasks, refine
 from grex_ros.model.rela import STRIDE
 
 SEEN = (120, 160)
+WHOLE = torch.tensor([[0.5, 0.5, 1.0, 1.0]]).expand(3, 4)  # boxes that cut nothing off
 
 
 def discs(size: tuple[int, int], *circles: tuple[float, float, float]) -> torch.Tensor:
@@ -65,14 +66,14 @@ def test_edges_are_where_the_picture_has_them(size: tuple[int, int]) -> None:
     logits = cells(discs(SEEN, circle))
     masks = RegionMasks(photograph(discs(SEEN, circle)[0]), photograph(truth[0]))
     plain = iou(crop_mask((full_size(logits, SEEN, size)[0] > 0).numpy()), truth[0])
-    refined = iou(masks(logits, [0], 0.5)[0], truth[0])
+    refined = iou(masks(logits, WHOLE, [0], 0.5)[0], truth[0])
     assert refined > 0.95 and 1 - refined < 0.6 * (1 - plain)
 
 
 def test_a_thing_of_the_same_colour_beside_it_is_not_taken() -> None:
     two = discs((120, 160), (0.3, 0.4, 0.06), (0.43, 0.4, 0.06))  # two pixels between them
     image = photograph(two.any(0))
-    masks = RegionMasks(image, image)(cells(two), [0, 1], 0.5)
+    masks = RegionMasks(image, image)(cells(two), WHOLE, [0, 1], 0.5)
     for mask, truth in zip(masks, two, strict=True):
         assert iou(mask, truth) > 0.9
 
@@ -82,7 +83,7 @@ def test_where_there_is_no_edge_the_mask_stays() -> None:
     logits = cells(truth)
     plain = torch.full((3, *SEEN), 77, dtype=torch.uint8)
     expected = full_size(logits, SEEN, SEEN)[0] > 0
-    assert iou(RegionMasks(plain, plain)(logits, [0], 0.5)[0], expected) > 0.85
+    assert iou(RegionMasks(plain, plain)(logits, WHOLE, [0], 0.5)[0], expected) > 0.85
 
 
 def test_what_the_filter_would_wipe_out_stays() -> None:
@@ -91,7 +92,7 @@ def test_what_the_filter_would_wipe_out_stays() -> None:
     noise = torch.randint(0, 256, (3, *SEEN), generator=generator, dtype=torch.uint8)
     logits = torch.full((1, 32, 40), -9.0)
     logits[0, 10:12, 10] = 4.0
-    (found,) = RegionMasks(noise, noise)(logits, [0], 0.5)
+    (found,) = RegionMasks(noise, noise)(logits, WHOLE, [0], 0.5)
     assert iou(found, full_size(logits, SEEN, SEEN)[0] > 0) == 1
 
 
@@ -104,7 +105,7 @@ def test_a_part_of_the_picture_is_as_good_as_the_whole() -> None:
         logits = cells(discs(SEEN, *circles))
         whole = refine(full_size(logits, SEEN, SEEN).sigmoid(), seen, image) >= 0.5
         for cropped, expected in zip(
-            RegionMasks(seen, image)(logits, [0, 1], 0.5), whole, strict=True
+            RegionMasks(seen, image)(logits, WHOLE, [0, 1], 0.5), whole, strict=True
         ):
             assert iou(cropped, expected) > 0.99
 
@@ -116,22 +117,22 @@ def test_what_is_far_from_the_box_belongs_to_another() -> None:
     padded = torch.tensor([160.0, 128.0, 160.0, 128.0])  # SEEN, to full strides
     boxes = torch.tensor([[40.0, 64.0, 26.0, 26.0]]) / padded
     for threshold in (0.3, 0.5):
-        assert iou(RegionMasks(image, image)(logits, [0], threshold)[0], two.any(0)) > 0.9
-        (found,) = RegionMasks(image, image)(logits, [0], threshold, boxes)
+        assert iou(RegionMasks(image, image)(logits, WHOLE, [0], threshold)[0], two.any(0)) > 0.9
+        (found,) = RegionMasks(image, image)(logits, boxes, [0], threshold)
         assert iou(found, two[0]) > 0.9
     # A box that is too small by a few pixels cuts nothing off; one on nothing is not believed.
     small, off = boxes.clone(), boxes.clone()
     small[:, 2:] *= 0.8
     off[:, 0] = 0.5
-    assert iou(RegionMasks(image, image)(logits, [0], 0.5, small)[0], two[0]) > 0.9
-    assert iou(RegionMasks(image, image)(logits, [0], 0.5, off)[0], two.any(0)) > 0.9
+    assert iou(RegionMasks(image, image)(logits, small, [0], 0.5)[0], two[0]) > 0.9
+    assert iou(RegionMasks(image, image)(logits, off, [0], 0.5)[0], two.any(0)) > 0.9
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 4), (15, 20), (1080, 1440)])
 def test_a_picture_much_smaller_or_larger_than_what_is_seen(size: tuple[int, int]) -> None:
     truth = discs(SEEN, (0.45, 0.4, 0.1))
     image = photograph(discs(size, (0.45, 0.4, 0.1))[0])
-    (found,) = RegionMasks(photograph(truth[0]), image)(cells(truth), [0], 0.5)
+    (found,) = RegionMasks(photograph(truth[0]), image)(cells(truth), WHOLE, [0], 0.5)
     if size[0] >= 15:
         assert iou(found, discs(size, (0.45, 0.4, 0.1))[0]) > 0.75
     elif found is not None:
@@ -181,7 +182,7 @@ def test_thresholds() -> None:
     masks = RegionMasks(image, image)
     areas = []
     for threshold in (0.0, 0.2, 0.5, 0.8, 1.0):
-        some, none = masks(logits, [0, 1], threshold)
+        some, none = masks(logits, WHOLE, [0, 1], threshold)
         areas.append(0 if some is None else int(some[1].sum()))
         assert (none is None) == (threshold > 0)
     assert areas[0] == 120 * 160 and areas == sorted(areas, reverse=True) and areas[3] > 500
@@ -193,13 +194,13 @@ def test_each_is_refined_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(refinement, "refine", lambda *a: calls.append(1) or refine(*a))
     masks = RegionMasks(image, image)
-    first, second = masks(logits, [0, 1], 0.5)
-    again = masks(logits, [1], 0.5)
+    first, second = masks(logits, WHOLE, [0, 1], 0.5)
+    again = masks(logits, WHOLE, [1], 0.5)
     assert len(calls) == 2 and again[0] is second and first is not second
-    masks(logits, [1], 0.4)
+    masks(logits, WHOLE, [1], 0.4)
     assert len(calls) == 3
     masks.forget()
-    masks(logits, [1], 0.4)
+    masks(logits, WHOLE, [1], 0.4)
     assert len(calls) == 4
 
 
@@ -220,12 +221,12 @@ def test_at_every_size_a_mask_is_in_the_picture(
     ]
     padded = [n + -n % STRIDE for n in seen]
     logits = torch.from_numpy(rng.normal(0, 8, (3, padded[0] // 4, padded[1] // 4))).float()
-    for cropped in RegionMasks(*pictures)(logits, [0, 2], threshold):
+    for cropped in RegionMasks(*pictures)(logits, WHOLE, [0, 2], threshold):
         if cropped is not None:
             (x0, y0, x1, y1), mask = cropped
             assert 0 <= x0 < x1 <= size[1] and 0 <= y0 < y1 <= size[0]
             assert mask.shape == (y1 - y0, x1 - x0) and mask.any()
-    assert RegionMasks(*pictures)(logits, [], threshold) == []
+    assert RegionMasks(*pictures)(logits, WHOLE, [], threshold) == []
 
 
 def test_the_picture_is_the_one_that_was_set() -> None:
