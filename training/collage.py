@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.progress import track
 
 from grex_ros.grounding import rle
+from training.dataset.coco import keep_boxes
 from training.dataset.records import DatasetError, Instance, instance_mask
 
 LEAST_AREA = 900  # pixels of a source object
@@ -67,6 +68,7 @@ def read_sources(instances: Path, images: Path, left_out: frozenset[int]) -> Sou
     two. Rare categories are drawn more often than they occur.
     """
     content = json.loads(instances.read_text())
+    keep_boxes(content["annotations"])  # as what lies on a ground, not to be cut out
     files = {i["id"]: images / i["file_name"] for i in content["images"] if i["id"] not in left_out}
     sizes = {i["id"]: (i["width"], i["height"]) for i in content["images"]}
     annotations: dict[int, list[dict[str, Any]]] = defaultdict(list)
@@ -79,7 +81,8 @@ def read_sources(instances: Path, images: Path, left_out: frozenset[int]) -> Sou
         width, height = sizes[note["image_id"]]
         whole = min(x, y, width - x - w, height - y - h) > 2
         simple = isinstance(note["segmentation"], dict) or len(note["segmentation"]) <= 2
-        if not note.get("iscrowd") and note["area"] >= LEAST_AREA and whole and simple:
+        clear = not note.get("iscrowd") and note.get("outlined", True)
+        if clear and note["area"] >= LEAST_AREA and whole and simple:
             cutouts[note["category_id"]].append(note)
     if not cutouts:
         raise DatasetError(f"{instances}: no object is large and whole enough to be cut out")
@@ -120,8 +123,9 @@ def ground(
     found = []
     for note in sources.annotations.get(image_id, []):
         mask = shrink(note_mask(note, height, width), size)
-        # What is too small to be annotated here still makes "all" of its kind doubtful.
-        found.append((note["category_id"], bool(note.get("iscrowd")) or mask.sum() < 30, mask))
+        # What is too small to be annotated here, or only a box, makes "all" of its kind doubtful.
+        known = not note.get("iscrowd") and note.get("outlined", True) and mask.sum() >= 30
+        found.append((note["category_id"], not known, mask))
     return small, found
 
 

@@ -29,7 +29,7 @@ from grex_ros.scenes.expressions import Composer, Expression, Setting, compose
 from grex_ros.scenes.vocabulary import ABSURD_IN_PHOTOGRAPHS, alike
 from grex_ros.scenes.wording import Wording
 from training.dataset import photographs
-from training.dataset.coco import DatasetFiles, read_annotations, read_json
+from training.dataset.coco import DatasetFiles, keep_boxes, read_annotations, read_json
 from training.dataset.findings import Findings
 from training.dataset.grefcoco import IMAGE_FOLDER
 from training.dataset.records import DatasetError, Record, read_image
@@ -65,12 +65,17 @@ class Album:
     splits: Mapping[int, str]
 
 
-def read_album(instances: Path, images: Path, held_out: frozenset[int]) -> Album:
+def read_album(
+    instances: Path, images: Path, held_out: frozenset[int], boxes: bool = False
+) -> Album:
     """Reads a COCO instance file; pictures in ``held_out`` are of split "val", others "train".
+    With ``boxes`` what has no segmentation is kept as a box.
 
     DatasetError if the file is not what it should be or lacks a picture that is held out.
     """
     content = read_json(instances, dict)
+    if boxes:
+        keep_boxes(content.get("annotations", ()))
     files = DatasetFiles("instances", images, instances, instances)
     ids = {int(image["id"]) for image in content.get("images", ()) if "id" in image}
     if missing := sorted(held_out - ids):
@@ -306,6 +311,9 @@ def main(
     references: Annotated[
         int, typer.Option(min=1, max=9, help="Expressions for each set of targets, where several.")
     ] = 3,
+    boxes: Annotated[
+        bool, typer.Option(help="Keep objects that have a box and no segmentation.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Other seeds say other things.")] = 0,
 ) -> None:
     """Compose expressions over photographs, in gRefCOCO's own file layout.
@@ -318,13 +326,13 @@ def main(
         held_out = (
             frozenset(int(n) for n in val_ids.read_text().split()) if val_ids else frozenset()
         )
-        album = read_album(instances, images, held_out)
+        album = read_album(instances, images, held_out, boxes)
         options = Options(out, expressions, val_expressions, no_target, references, seed, wished)
         settings = {
             "instances": hashlib.sha256(instances.read_bytes()).hexdigest(),
             "held out": sorted(held_out), "expressions": expressions, "no_target": no_target,
             "held-out expressions": val_expressions, "balance": list(wished),
-            "references": references, "seed": seed,
+            "references": references, "seed": seed, **({"boxes": True} if boxes else {}),
         }  # fmt: skip
         with Journal(out, settings) as journal:
             try:

@@ -58,11 +58,16 @@ class PictureTruth:
     boxes: Tensor  # (K, 4) centre x, y, width, height in 0..1 of the padded picture
     meant: Tensor  # (E, K) 1 = the expression means the object
     names: list[str]  # K phrases such as "red cup"
+    outlined: Tensor  # (K,) bool: False where the mask is the whole box, for want of a better one
 
     def to(self, device: torch.device) -> PictureTruth:
         """The same on ``device``."""
         return PictureTruth(
-            self.masks.to(device), self.boxes.to(device), self.meant.to(device), self.names
+            self.masks.to(device),
+            self.boxes.to(device),
+            self.meant.to(device),
+            self.names,
+            self.outlined.to(device),
         )
 
 
@@ -82,22 +87,36 @@ def instance_losses(
         region = torch.cat([r for r, _ in matches])
         true_boxes = torch.cat([t.boxes[k] for t, (_, k) in zip(truth, matches, strict=True)])
         true_masks = torch.cat([t.masks[k] for t, (_, k) in zip(truth, matches, strict=True)])
+        outlined = torch.cat([t.outlined[k] for t, (_, k) in zip(truth, matches, strict=True)])
         labels = torch.zeros_like(objectness, dtype=torch.float32)
         labels[picture, region] = 1
         found_boxes = boxes[picture, region].float()
-        found_masks = masks[picture, region].float().flatten(1)
-        flat = true_masks.flatten(1)
+        pixels, dice = mask_losses(masks[picture, region].float(), true_masks, outlined)
         giou = generalized_iou(box_corners(found_boxes), box_corners(true_boxes))
         terms = {
             "objectness": _bce(objectness.float(), labels).sum() / total,
             "box": (found_boxes - true_boxes).abs().sum() / total,
             "giou": (1 - giou).sum() / total,
-            "region_mask": _bce(found_masks, flat).mean(1).sum() / total,
-            "region_dice": dice_loss(found_masks.sigmoid(), flat).sum() / total,
+            "region_mask": pixels.sum() / total,
+            "region_dice": dice.sum() / total,
         }
         for name, value in terms.items():
             losses[name] = losses.get(name, torch.zeros((), device=value.device)) + value
     return losses, matches
+
+
+def mask_losses(logits: Tensor, truth: Tensor, outlined: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy and Dice loss (N,) of masks (N, h, w), logits and 0..1. Where only the box is
+    known (``outlined`` False), its inside is left open, and the Dice loss is that of the shadows
+    which mask and box cast on both axes (BoxInst, Tian et al. 2021)."""
+    flat = truth.flatten(1)
+    pixels, p = _bce(logits.flatten(1), flat), logits.sigmoid()
+    dice = dice_loss(p.flatten(1), flat)
+    if not outlined.all():
+        pixels = pixels * ((flat == 0) | outlined[:, None])
+        shadows = [dice_loss(p.amax(axis), truth.amax(axis)) for axis in (1, 2)]
+        dice = dice.where(outlined, (shadows[0] + shadows[1]) / 2)
+    return pixels.mean(1), dice
 
 
 def proposal_losses(found: Proposals, truth: list[PictureTruth]) -> dict[str, Tensor]:
@@ -156,6 +175,8 @@ def language_losses(
         unions.append(torch.einsum("ek,khw->ehw", meant, t.masks).clamp(max=1))
         row += len(meant)
     union = torch.cat(unions)
+    # The pixels of what is only a box are not known.
+    drawn = torch.cat([(t.meant * ~t.outlined).sum(1) == 0 for t in truth])
     empty = torch.cat([t.meant.sum(1) == 0 for t in truth])
     number = torch.cat([t.meant.sum(1) for t in truth]).long()
     objects_each = sum(len(t.boxes) * len(t.meant) for t in truth)
@@ -163,14 +184,16 @@ def language_losses(
 
     cells = minimap_truth(union, minimap_side) if minimap_side else labels.long()
     losses = {
-        "mask": F.cross_entropy(out.target_mask.float(), (union > 0.5).long(), weight),
         "no_target": F.cross_entropy(out.no_target.float(), empty.long(), weight),
         "minimap": F.cross_entropy(out.minimap.float().transpose(1, 2), cells, weight),
     }
     if out.layer_targets:
         each = [_bce(logits.float(), labels).sum() for logits in out.layer_targets]
         losses["target"] = torch.stack(each).sum() / max(objects_each, 1)
-    some = ~empty
+    if drawn.any():
+        logits = out.target_mask[drawn].float()
+        losses["mask"] = F.cross_entropy(logits, (union[drawn] > 0.5).long(), weight)
+    some = ~empty & drawn
     if some.any():
         p = out.target_mask[some].float().softmax(1)[:, 1].flatten(1)
         losses["dice"] = dice_loss(p, union[some].flatten(1)).mean()

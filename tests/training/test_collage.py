@@ -96,6 +96,18 @@ def test_nothing_is_hidden_too_far(sources: collage.Sources) -> None:
         assert all(mask.sum() >= collage.LEAST_PIXELS for _, crowd, mask in things if not crowd)
 
 
+def test_boxes_are_not_cut_out(photographs: Path, tmp_path: Path) -> None:
+    content = json.loads((photographs / "instances.json").read_text())
+    for note in content["annotations"]:
+        if note["category_id"] == 2:
+            del note["segmentation"]
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    sources = collage.read_sources(tmp_path / "instances.json", photographs, frozenset())
+    made = [collage.collage(sources, 320, seed)[1] for seed in range(30)]
+    kinds = {(category, crowd) for things in made for category, crowd, _ in things}
+    assert kinds == {(1, False), (1, True), (2, True)}  # on a ground a box is as good as a crowd
+
+
 def test_the_command_makes_the_same_again(photographs: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         options = ["--instances", str(photographs / "instances.json"), "--images", str(photographs)]

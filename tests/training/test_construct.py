@@ -18,8 +18,16 @@ from grex_ros.scenes.nouns import COCO_KINDS
 from grex_ros.scenes.programs import evaluate, is_clear
 from training import construct
 from training.dataset import photographs
+from training.dataset.checks import check_dataset
 from training.dataset.grefcoco import load_grefcoco
-from training.dataset.records import Record, read_image
+from training.dataset.load import find_dataset
+from training.dataset.records import (
+    DatasetError,
+    Record,
+    instance_mask,
+    merged_mask,
+    read_image,
+)
 
 WIDTH, HEIGHT = 200, 150
 PAINT = {"red": (200, 30, 30), "blue": (30, 60, 200), "green": (30, 150, 50)}
@@ -158,6 +166,39 @@ def test_the_paint_is_the_colour_that_is_said(dataset: Path) -> None:
 def test_a_kind_with_a_crowd_is_not_spoken_of(dataset: Path) -> None:
     texts = [json.dumps(ref["program"]) for ref in read_refs(dataset) if ref["image_id"] == CROWDED]
     assert texts and not any('"car"' in text or '"vehicle"' in text for text in texts)
+
+
+def test_boxes_are_kept_if_asked_and_have_no_colour(source: Path, tmp_path: Path) -> None:
+    content = json.loads((source / "instances.json").read_text())
+    for note in content["annotations"]:
+        if note["category_id"] == CAR and not note["iscrowd"]:
+            del note["segmentation"]
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps(content))
+    asked = ("--instances", str(boxes), "--no-target", "0.2")
+    # What has no segmentation is left out otherwise, and its kind is not spoken of.
+    assert run(source, tmp_path / "without", *asked).exit_code == 0
+    assert not any('"car"' in json.dumps(ref["program"]) for ref in read_refs(tmp_path / "without"))
+    result = run(source, tmp_path / "with", *asked, "--boxes")
+    assert result.exit_code == 0, result.output
+    programs = " ".join(json.dumps(ref["program"]) for ref in read_refs(tmp_path / "with"))
+    colored = '"color", ["kind", ["all"], "{}"]'
+    assert programs.count('"car"') > 10 and colored.format("car") not in programs
+    assert colored.format("dog") in programs
+    for record, _, _ in looked_at(tmp_path / "with").values():
+        for instance, (kind, _, (x, y, w, h)) in zip(
+            record.instances, PICTURES[record.image_id], strict=True
+        ):
+            assert instance.outlined == (kind != CAR)
+            assert instance.box == (x, y, x + w, y + h)
+            assert instance_mask(instance, HEIGHT, WIDTH).sum() == w * h
+    checked = check_dataset(find_dataset(tmp_path / "with"), lambda things, *_: things)
+    found = {finding.what: finding.count for finding in checked.findings.sorted()}
+    things = [kind for image_id in PICTURES for kind, *_ in PICTURES[image_id]]
+    assert found["boxes without an outline"] == things.count(CAR)
+    record, *_ = looked_at(tmp_path / "with")[1]
+    with pytest.raises(DatasetError, match=r"1\.jpg: ann_id \d+: a box without an outline"):
+        merged_mask(record, next(e for e in record.expressions if e.ann_ids))
 
 
 def test_the_held_out_pictures_have_one_many_and_none_alike(dataset: Path) -> None:

@@ -17,6 +17,7 @@ from training.criterion import (
     dice_loss,
     instance_losses,
     language_losses,
+    mask_losses,
     minimap_truth,
     proposal_losses,
     weighted_sum,
@@ -53,7 +54,7 @@ def picture_truth() -> PictureTruth:
     masks[1, 2:6, 4:8] = 1
     boxes = torch.tensor([[0.25, 0.5, 0.5, 0.5], [0.75, 0.5, 0.5, 0.5]])
     meant = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
-    return PictureTruth(masks, boxes, meant, ["red cup", "cup"])
+    return PictureTruth(masks, boxes, meant, ["red cup", "cup"], torch.ones(2, dtype=torch.bool))
 
 
 def test_match_is_the_cheapest_of_all_assignments() -> None:
@@ -112,6 +113,45 @@ def test_instance_losses_name_the_fault(part: int, factor: float, expected: set[
     state.layers[0][part][0, 2] *= factor
     losses, _ = instance_losses(state, [truth])
     assert {name for name, value in losses.items() if float(value) > 0.05} == expected
+
+
+def test_of_a_box_only_its_sides_and_what_lies_outside_are_learned() -> None:
+    box = torch.zeros(1, 8, 8)
+    box[0, 2:6, 1:7] = 1
+    disc = torch.full((8, 8), -20.0)  # touches all four sides of the box, leaves its corners out
+    for row, columns in ((2, (3, 5)), (3, (1, 7)), (4, (1, 7)), (5, (2, 6))):
+        disc[row, slice(*columns)] = 20
+    narrow, beyond = disc.clone(), disc.clone()
+    narrow[:, :3] = -20  # does not reach the left side
+    beyond[7] = 20
+    no_outline = torch.tensor([False])
+    for logits, right_pixels, right_shadows in (
+        (disc, True, True), (box[0] * 40 - 20, True, True),
+        (narrow, True, False), (beyond, False, False),
+    ):  # fmt: skip
+        pixels, dice = mask_losses(logits[None], box, no_outline)
+        assert (float(pixels) < 1e-4) == right_pixels
+        assert (float(dice) < 1e-4) == right_shadows
+    # Of an outline every pixel counts.
+    pixels, dice = mask_losses(disc[None], box, torch.tensor([True]))
+    assert float(pixels) > 1 and float(dice) > 0.1
+
+
+def test_what_an_expression_means_is_no_mask_where_one_is_only_a_box() -> None:
+    truth = picture_truth()
+    out = answer(truth)
+    out.target_mask[:2] *= -1  # wrong wherever the second object is meant, or the first
+    matches = [(torch.tensor([0, 2]), torch.tensor([1, 0]))]
+    known = language_losses(out, [truth], matches, minimap_side=0)
+    truth.outlined[1] = False  # the second expression means it, the first does not
+    half = language_losses(out, [truth], matches, minimap_side=0)
+    assert known["mask"] == pytest.approx(2 / 3 * 20 * 2, rel=0.2)
+    assert half["mask"] == pytest.approx(1 / 2 * 20 * 2, rel=0.2)
+    truth.outlined[0] = False
+    none = language_losses(out, [truth], matches, minimap_side=0)
+    assert float(none["mask"]) == pytest.approx(0, abs=1e-4)
+    assert "dice" in half and "dice" not in none
+    assert none["target"] == known["target"] and none["no_target"] == known["no_target"]
 
 
 def answer(truth: PictureTruth) -> RelaOutput:

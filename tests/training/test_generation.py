@@ -34,7 +34,8 @@ def samples() -> list[Sample]:
     for index in (0, 1):
         random = torch.Generator().manual_seed(index)
         pixels = torch.randint(0, 255, (3, 64, 96), generator=random, dtype=torch.uint8)
-        truth = PictureTruth(box_inside(BOXES, 16, 24), BOXES, MEANT, ["red cup", "cup", "lid"])
+        names, outlined = ["red cup", "cup", "lid"], torch.ones(3, dtype=torch.bool)
+        truth = PictureTruth(box_inside(BOXES, 16, 24), BOXES, MEANT, names, outlined)
         made.append(Sample(index, pixels, truth, TEXTS))
     return made
 

@@ -150,7 +150,8 @@ def sample_of(image: np.ndarray) -> Sample:
     height, width = image.shape[:2]
     h, w = height + -height % 32, width + -width % 32
     boxes = torch.tensor([[0.3, 0.4, 0.1, 0.2]])
-    truth = PictureTruth(torch.zeros(1, h // 4, w // 4), boxes, torch.ones(1, 1), ["cup"])
+    masks, outlined = torch.zeros(1, h // 4, w // 4), torch.tensor([True])
+    truth = PictureTruth(masks, boxes, torch.ones(1, 1), ["cup"], outlined)
     return Sample(0, torch.from_numpy(image).permute(2, 0, 1), truth, ["the cup"])
 
 

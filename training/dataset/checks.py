@@ -269,6 +269,8 @@ def _check_instance(
     if min(x0, y0) < -1 or x1 > width + 1 or y1 > height + 1:
         example = f"{here}: {instance.box} (x0, y0, x1, y1) in {height} x {width} pixels"
         findings.add(Level.WARNING, "boxes outside the picture", example)
+    if not instance.outlined:
+        findings.add(Level.HANDLED, "boxes without an outline", here)
     if not isinstance(instance.segmentation, Mapping) and any(
         len(polygon) < 6 or len(polygon) % 2 for polygon in instance.segmentation
     ):

@@ -12,6 +12,7 @@ import json
 import logging
 import math
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -193,6 +194,17 @@ def read_annotations(
     return read
 
 
+def keep_boxes(annotations: Iterable[dict[str, Any]]) -> None:
+    """Gives annotations without a segmentation one that fills their box, and says so."""
+    for note in annotations:
+        with suppress(*UNREADABLE):  # is refused, or skipped, where it is read
+            if not note.get("segmentation"):
+                x, y, width, height = note["bbox"]
+                right, bottom = x + width, y + height
+                corners = [x, y, right, y, right, bottom, x, bottom]
+                note |= {"segmentation": [corners], "area": width * height, "outlined": False}
+
+
 def _by_id(
     entries: Iterable[Any], what: str, path: Path, findings: Findings
 ) -> Iterable[tuple[int, Mapping[str, Any]]]:
@@ -245,6 +257,7 @@ def _read_instance(
         box=(x, y, x + width, y + height),
         segmentation=segmentation,
         color=str(annotation.get("color", "")),
+        outlined=bool(annotation.get("outlined", True)),
     )
 
 

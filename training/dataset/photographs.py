@@ -3,7 +3,7 @@
 There is no depth, so there is no front and no behind. What is not beyond doubt is left out:
 
 - A colour is known where one name has most of the mask; it is out of the question where next to no
-  pixel could be called so; else it is in doubt.
+  pixel could be called so; else it is in doubt. So is that of a box without an outline.
 - Objects of less than 0.1 % of the picture, or of 100 pixels where the picture is 320 wide, decide
   nothing (``programs.HIDDEN``): an expression is kept if it means the same with and without them.
 - Kinds with a crowd region, with an unreadable mask, with two annotations of one object, or with so
@@ -128,7 +128,7 @@ def view(record: Record, rgb: NDArray[np.uint8]) -> tuple[list[PictureObject], S
         v, u = np.nonzero(mask)
         box = float(u.min()), float(v.min()), float(u.max() + 1), float(v.max() + 1)
         color, maybe = colors(rgb, mask)
-        if instance.category not in _COLORED:
+        if instance.category not in _COLORED or not instance.outlined:
             color, maybe = "", frozenset(_HUES) | {"black", "white", "gray", "brown"}
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         found.append(

@@ -23,7 +23,8 @@ class Instance:
 
     ``box`` is (x0, y0, x1, y1) in pixels, ends exclusive. ``segmentation`` is a COCO RLE
     ({"size": [h, w], "counts": str or list}) or a list of polygons [x0, y0, x1, y1, ...].
-    ``color`` is known of generated objects only.
+    ``color`` is known of generated objects only. ``outlined`` False: only the box is known, and
+    the segmentation fills it.
     """
 
     ann_id: int
@@ -33,6 +34,7 @@ class Instance:
     segmentation: Mapping[str, Any] | Sequence[Sequence[float]]
     iscrowd: bool = False
     color: str = ""
+    outlined: bool = True
 
     @property
     def name(self) -> str:
@@ -134,11 +136,13 @@ def instance_mask(instance: Instance, height: int, width: int) -> np.ndarray:
 def merged_mask(record: Record, expression: ReferringExpression) -> np.ndarray:
     """Every pixel of every target of the expression, bool (height, width); all False for none.
 
-    Raises DatasetError, naming the picture, for a mask that cannot be drawn.
+    Raises DatasetError, naming the picture, for a mask that cannot be drawn or is only a box.
     """
     merged = np.zeros((record.height, record.width), dtype=bool)
     for instance in record.targets(expression):
         try:
+            if not instance.outlined:
+                raise DatasetError(f"ann_id {instance.ann_id}: a box without an outline")
             merged |= instance_mask(instance, record.height, record.width)
         except DatasetError as error:
             raise DatasetError(f"{record.image_path}: {error}") from error

@@ -130,6 +130,7 @@ class TrainingPictures:
             _relative(boxes, *(4 * side for side in masks.shape[1:])),
             said.meant,
             [instance.name for instance in record.instances],
+            torch.tensor([instance.outlined for instance in record.instances]),
         )
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return Sample(index, pixels, truth, said.texts)
