@@ -74,7 +74,7 @@ setup(
         "transformers>=5,<6",
         "safetensors>=0.4.3",
         "numpy>=1.24",
-        "opencv-python-headless>=4.7,<5",  # 5 renumbered the image types
+        "opencv-python-headless>=4.6,<5",  # 5 renumbered the image types
         "pillow>=9.2",
         "typer>=0.16",  # older ones fail beside the newest click (apt's two fit each other)
         "rich>=13",
