@@ -69,6 +69,7 @@ setup(
     cmdclass={"build_py": BuildWithCMake},
     zip_safe=False,
     entry_points={"console_scripts": ENTRY_POINTS},
+    # The lower bounds were run together, on Python 3.11.
     install_requires=[
         "torch>=2.6,<3",
         "transformers>=5,<6",

@@ -60,7 +60,7 @@ def panorama(name: str) -> NDArray[np.uint8]:
 
 
 def _read(path: object) -> NDArray[np.uint8]:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    image = cv2.imread(str(path))
     if image is None:
         raise FileNotFoundError(f"{path} is missing or no picture")
-    return np.asarray(image, np.uint8)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
