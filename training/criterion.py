@@ -183,10 +183,11 @@ def language_losses(
     weight = union.new_tensor(CLASS_WEIGHT)
 
     cells = minimap_truth(union, minimap_side) if minimap_side else labels.long()
-    losses = {
-        "no_target": F.cross_entropy(out.no_target.float(), empty.long(), weight),
-        "minimap": F.cross_entropy(out.minimap.float().transpose(1, 2), cells, weight),
-    }
+    losses = {"no_target": F.cross_entropy(out.no_target.float(), empty.long(), weight)}
+    known = drawn if minimap_side else torch.ones_like(drawn)  # which region is meant always is
+    if known.any():
+        minimap = out.minimap[known].float().transpose(1, 2)
+        losses["minimap"] = F.cross_entropy(minimap, cells[known], weight)
     if out.layer_targets:
         each = [_bce(logits.float(), labels).sum() for logits in out.layer_targets]
         losses["target"] = torch.stack(each).sum() / max(objects_each, 1)

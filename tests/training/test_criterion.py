@@ -151,6 +151,10 @@ def test_what_an_expression_means_is_no_mask_where_one_is_only_a_box() -> None:
     none = language_losses(out, [truth], matches, minimap_side=0)
     assert float(none["mask"]) == pytest.approx(0, abs=1e-4)
     assert "dice" in half and "dice" not in none
+    out.layer_targets, out.minimap = [], torch.zeros(3, 4, 2)
+    out.minimap[2, :, 0] = 20  # a grid that is right for the expression without a target alone
+    cells = language_losses(out, [truth], [matches[0]], minimap_side=2)
+    assert float(cells["minimap"]) == pytest.approx(0, abs=1e-4)
     assert none["target"] == known["target"] and none["no_target"] == known["no_target"]
 
 
