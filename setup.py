@@ -69,7 +69,7 @@ setup(
     cmdclass={"build_py": BuildWithCMake},
     zip_safe=False,
     entry_points={"console_scripts": ENTRY_POINTS},
-    # The lower bounds were run together, on Python 3.11.
+    # The lower bounds were run on Python 3.11, but for torchvision's.
     install_requires=[
         "torch>=2.6,<3",
         "transformers>=5,<6",

@@ -50,6 +50,7 @@ _HUES = {
     "green": ((85, 160), (64, 185)), "blue": ((195, 250), (170, 275)),
     "purple": ((265, 300), (235, 335)), "pink": ((310, 345), (285, 375)),
 }  # fmt: skip
+_ANY_COLOR = frozenset(_HUES) | {"black", "white", "gray", "brown"}
 _ENOUGH = 4000  # pixels tell the colour of a mask
 _MOSTLY, _RIVAL, _TRACE = 0.55, 0.18, 0.07  # shares of a mask
 
@@ -127,9 +128,8 @@ def view(record: Record, rgb: NDArray[np.uint8]) -> tuple[list[PictureObject], S
             continue
         v, u = np.nonzero(mask)
         box = float(u.min()), float(v.min()), float(u.max() + 1), float(v.max() + 1)
-        color, maybe = colors(rgb, mask)
-        if instance.category not in _COLORED or not instance.outlined:
-            color, maybe = "", frozenset(_HUES) | {"black", "white", "gray", "brown"}
+        told = instance.outlined and instance.category in _COLORED
+        color, maybe = colors(rgb, mask) if told else ("", _ANY_COLOR)
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         found.append(
             PictureObject(
