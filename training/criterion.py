@@ -12,7 +12,7 @@ from grex_ros.model.generation import PAD, UNKNOWN
 from grex_ros.model.proposals import Proposals
 from grex_ros.model.region_decoder import RegionState, RelaOutput
 
-from .matcher import box_corners, generalized_iou, match
+from .matcher import box_corners, flat_matches, generalized_iou, match
 
 LABEL_SMOOTHING = 0.1  # of words
 CLASS_WEIGHT = (0.9, 1.1)  # of background and target, as in the official loss
@@ -75,19 +75,31 @@ def instance_losses(
     state: RegionState, truth: list[PictureTruth]
 ) -> tuple[dict[str, Tensor], list[tuple[Tensor, Tensor]]]:
     """Losses of every image layer against all annotated objects, and the last layer's match."""
-    total = max(sum(len(t.boxes) for t in truth), 1)
+    counts = torch.tensor([len(t.boxes) for t in truth])
+    total = max(int(counts.sum()), 1)
     losses: dict[str, Tensor] = {}
     matches: list[tuple[Tensor, Tensor]] = []
-    for masks, boxes, objectness in state.layers:
-        matches = [
-            match(masks[i].float(), boxes[i].float(), objectness[i].float(), t.masks, t.boxes)
-            for i, t in enumerate(truth)
-        ]
-        picture = torch.cat([torch.full_like(r, i) for i, (r, _) in enumerate(matches)])
-        region = torch.cat([r for r, _ in matches])
-        true_boxes = torch.cat([t.boxes[k] for t, (_, k) in zip(truth, matches, strict=True)])
-        true_masks = torch.cat([t.masks[k] for t, (_, k) in zip(truth, matches, strict=True)])
-        outlined = torch.cat([t.outlined[k] for t, (_, k) in zip(truth, matches, strict=True)])
+    depth, each = len(state.layers), len(truth)
+    masks, boxes, objectness = (
+        torch.cat([layer[part] for layer in state.layers]).float() for part in range(3)
+    )
+    found = match(
+        masks,
+        boxes,
+        objectness,
+        [t.masks for t in truth] * depth,
+        [t.boxes for t in truth] * depth,
+    )
+    all_boxes, all_masks, all_outlined = (
+        torch.cat([getattr(t, name) for t in truth]) for name in ("boxes", "masks", "outlined")
+    )
+    first = (counts.cumsum(0) - counts).to(all_boxes.device)  # of every picture's objects
+    for layer, (masks, boxes, objectness) in enumerate(state.layers):
+        matches = found[layer * each : (layer + 1) * each]
+        picture, region, item = flat_matches(matches)
+        item = item + first[picture]
+        true_boxes, true_masks = all_boxes[item], all_masks[item]
+        outlined = all_outlined[item]
         labels = torch.zeros_like(objectness, dtype=torch.float32)
         labels[picture, region] = 1
         found_boxes = boxes[picture, region].float()
@@ -126,32 +138,31 @@ def proposal_losses(found: Proposals, truth: list[PictureTruth]) -> dict[str, Te
     peaks = torch.zeros_like(found.heat, dtype=torch.float32)
     y = torch.arange(h, device=peaks.device)
     x = torch.arange(w, device=peaks.device)
-    cells, boxes = [], []
-    for i, t in enumerate(truth):
-        size = t.boxes.new_tensor((w, h))
-        centre = (t.boxes[:, :2] * size).long().clamp(min=0)
-        centre = torch.minimum(centre, centre.new_tensor((w - 1, h - 1)))
-        spread = (t.boxes[:, 2:] * size / 6).clamp(min=0.5)
-        gauss = torch.exp(
-            -((x - centre[:, :1]) ** 2 / (2 * spread[:, :1] ** 2))[:, None, :]
-            - ((y - centre[:, 1:]) ** 2 / (2 * spread[:, 1:] ** 2))[:, :, None]
-        )
-        peaks[i] = gauss.amax(0)
-        cells.append(torch.stack((torch.full_like(centre[:, 0], i), centre[:, 1], centre[:, 0])))
-        boxes.append(t.boxes)
-    total = max(sum(map(len, boxes)), 1)
-    picture, row, column = torch.cat(cells, 1)
+    boxes = torch.cat([t.boxes for t in truth])
+    counts = torch.tensor([len(t.boxes) for t in truth])
+    picture = torch.arange(len(truth)).repeat_interleave(counts).to(peaks.device)
+    size = boxes.new_tensor((w, h))
+    centre = (boxes[:, :2] * size).long().clamp(min=0)
+    centre = torch.minimum(centre, centre.new_tensor((w - 1, h - 1)))
+    spread = (boxes[:, 2:] * size / 6).clamp(min=0.5)
+    gauss = torch.exp(
+        -((x - centre[:, :1]) ** 2 / (2 * spread[:, :1] ** 2))[:, None, :]
+        - ((y - centre[:, 1:]) ** 2 / (2 * spread[:, 1:] ** 2))[:, :, None]
+    )
+    peaks.scatter_reduce_(0, picture[:, None, None].expand_as(gauss), gauss, "amax")
+    total = max(len(boxes), 1)
+    column, row = centre.T
     heat = found.heat.float()
     p = heat.sigmoid()
     hit = torch.zeros_like(peaks)
     hit[picture, row, column] = 1
     positive = -F.logsigmoid(heat) * (1 - p) ** 2 * hit
     negative = -F.logsigmoid(-heat) * p**2 * (1 - peaks) ** 4 * (1 - hit)
-    guess, true = found.cell_boxes[picture, row, column].float(), torch.cat(boxes)
-    giou = generalized_iou(box_corners(guess), box_corners(true))
+    guess = found.cell_boxes[picture, row, column].float()
+    giou = generalized_iou(box_corners(guess), box_corners(boxes))
     return {
         "heat": (positive + negative).sum() / total,
-        "cell_box": (guess - true).abs().sum() / total,
+        "cell_box": (guess - boxes).abs().sum() / total,
         "cell_giou": (1 - giou).sum() / total,
     }
 

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from grex_ros.grounding.command import CommandError, parse_command
 from grex_ros.model.generation import (
@@ -22,6 +24,7 @@ from grex_ros.model.generation import (
 from grex_ros.model.region_decoder import RegionState
 from grex_ros.model.rela import ReLA
 from training.criterion import PictureTruth
+from training.matcher import flat_matches
 
 MOST_WORDS = 1500
 LEAST_COUNT = 2  # a word said once is a slip more often than not
@@ -76,38 +79,34 @@ def training_sets(
         wanted: (E,) bool, which of all expressions of ``truth``, in their order.
     """
     assert state.boxes is not None
-    count = state.regions.shape[0]
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    pooled, boxes = [], []
-    for i, (t, (regions, objects)) in enumerate(zip(truth, matches, strict=True)):
-        meant = t.meant > 0.5
-        overlap = box_overlap(t.boxes, state.boxes[i].detach().float())[objects, regions]
-        good = overlap >= SAME
-        seen = torch.zeros(len(t.boxes), dtype=torch.bool, device=meant.device)
-        seen[objects] = good
-        dropped = seen & (torch.rand(len(seen)) < UNSEEN).to(seen.device)
-        place = torch.zeros(len(seen), count, device=meant.device)
-        place[objects[good], regions[good]] = 1
-        marked = (meant & seen & ~dropped).float() @ place > 0
-        hidden = (meant & dropped).float() @ place > 0
-        parts.append((marked, hidden, meant & (~seen | dropped)))
-        by_box = (torch.rand(len(seen)) < 0.5).to(seen.device)
-        framed = box_inside(t.boxes, *t.masks.shape[1:])
-        inside = torch.where(by_box[:, None, None], framed, t.masks)
-        pooled.append(pool(state.mask_features[i], inside))
-        boxes.append(t.boxes)
-    counts = torch.tensor([len(t.meant) for t in truth], device=wanted.device)
-    picture = torch.arange(len(truth), device=wanted.device).repeat_interleave(counts)[wanted]
-    marked, hidden = (torch.cat([part[k] for part in parts])[wanted] for k in (0, 1))
-    rows = [row for part in parts for row in part[2]]
-    given = [torch.nonzero(rows[k])[:, 0] for k in torch.nonzero(wanted)[:, 0].tolist()]
-    pad = functools.partial(torch.nn.utils.rnn.pad_sequence, batch_first=True)
-    pictures = picture.tolist()
-    return ChosenSets(
-        picture,
-        marked,
-        hidden,
-        pad([pooled[p][g] for p, g in zip(pictures, given, strict=True)]),
-        pad([boxes[p][g] for p, g in zip(pictures, given, strict=True)]),
-        pad([torch.ones_like(g, dtype=torch.bool) for g in given]),
+    device, pictures = wanted.device, len(truth)
+    boxes, masks = (pad_sequence([getattr(t, n) for t in truth], True) for n in ("boxes", "masks"))
+    picture, region, item = flat_matches(matches)
+    overlap = box_overlap(boxes, state.boxes.detach().float())
+    good = overlap[picture, item, region] >= SAME
+    seen = torch.zeros(boxes.shape[:2], dtype=torch.bool, device=device)
+    seen[picture, item] = good
+    dropped = seen & (torch.rand(seen.shape) < UNSEEN).to(device)
+    place = torch.zeros(*seen.shape, state.regions.shape[0], device=device)
+    place[picture, item, region] = good.float()
+    by_box = (torch.rand(seen.shape) < 0.5).to(device)
+    framed = box_inside(boxes.flatten(0, 1), *masks.shape[2:]).unflatten(0, seen.shape)
+    inside = torch.where(by_box[..., None, None], framed, masks)
+    pooled = pool(state.mask_features, inside)
+
+    counts = torch.tensor([len(t.meant) for t in truth])
+    own = torch.arange(pictures).repeat_interleave(counts).to(device)[wanted]
+    fill = seen.shape[1]
+    meant = torch.cat([F.pad(t.meant, (0, fill - t.meant.shape[1])) for t in truth])[wanted] > 0.5
+    by_region, others = place[own], ~seen[own] | dropped[own]
+    marked, hidden = (
+        (chosen.float()[:, None] @ by_region)[:, 0] > 0
+        for chosen in (meant & ~others, meant & dropped[own])
     )
+    given = meant & others
+    # Those that are given come first in their rows, which end with the longest.
+    order = given.float().argsort(stable=True, dim=1, descending=True)
+    order = order[:, : int(given.sum(1).max()) if len(given) else 0]
+    there = given.gather(1, order)
+    row = own[:, None]
+    return ChosenSets(own, marked, hidden, pooled[row, order], boxes[row, order], there)

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from grex_ros.model.generation import Vocabulary
 from grex_ros.model.rela import ReLA
-from grex_ros.model.text_encoder import tokenizer_for
+from grex_ros.model.text_encoder import Tokenizer, tokenizer_for
 from training.config import TrainConfig
-from training.dataset.samples import OfficialSample, Sample, pad_alike
+from training.dataset.samples import Batch, OfficialSample, Sample, pad_alike
 from training.steps import (
     EncodedPictures,
     PretrainedClasses,
@@ -19,6 +20,25 @@ from training.steps import (
     WordCache,
     target_sentences,
 )
+
+
+class Collate:
+    """What a DataLoader's worker makes of samples, so that the process which trains has little to
+    do beside it: a :class:`Batch`, or the list of :class:`OfficialSample` as it is."""
+
+    def __init__(self, tokenizer: Tokenizer, vocabulary: Vocabulary | None, most: int) -> None:
+        """``vocabulary`` and ``most`` words of the generation head, where there is one."""
+        self.tokenizer, self.vocabulary, self.most = tokenizer, vocabulary, most
+
+    def __call__(self, samples: list[Any]) -> Any:
+        """In the order of the samples."""
+        if not isinstance(samples[0], Sample):
+            return samples
+        batch = Batch.of(samples)
+        batch.words = self.tokenizer([text for sample in samples for text in sample.texts])
+        if self.vocabulary is not None:
+            batch.sentences = target_sentences(self.vocabulary, samples, self.most)
+        return batch
 
 
 class StepInputs:
@@ -30,25 +50,27 @@ class StepInputs:
         self.tokenizer = tokenizer_for(model.cfg)
         self.words = WordCache(model, self.tokenizer)
         self.regions = RegionCache(model)
+        head = model.generation
+        vocabulary, most = (None, 0) if head is None else (head.vocabulary, head.most)
+        self.collate = Collate(self.tokenizer, vocabulary, most)
         semantics = model.region_decoder.semantics
         frozen = config.freeze_image or config.freeze_grounding
         self.classes = None
         if semantics is not None and config.loss.semantics and not frozen:
             self.classes = PretrainedClasses(semantics, device)
 
-    def __call__(self, samples: Sequence[Any]) -> tuple[Any, ...]:
-        """Of one batch, on the device."""
-        if self.model.cfg.text_wheel:
-            return self._objects(list(samples))
+    def __call__(self, samples: Batch | Sequence[OfficialSample]) -> tuple[Any, ...]:
+        """Of one batch as :attr:`collate` makes it, on the device."""
+        if isinstance(samples, Batch):
+            return self._objects(samples)
         return self._official(samples)
 
-    def _objects(self, samples: list[Sample]) -> tuple[Any, ...]:
-        device = self.device
-        sentences = None
-        if (head := self.model.generation) is not None:
-            sentences = target_sentences(head.vocabulary, samples, head.most).to(device)
-        texts = [] if self.config.freeze_grounding else [t for s in samples for t in s.texts]
-        words, mask = self.words(texts, device) if texts else (torch.empty(0), torch.empty(0))
+    def _objects(self, batch: Batch) -> tuple[Any, ...]:
+        device, samples = self.device, batch.samples(self.device)
+        sentences = None if batch.sentences is None else batch.sentences.to(device)
+        words, mask = torch.empty(0), torch.empty(0)
+        if not self.config.freeze_grounding:
+            words, mask = self._words(batch, [t for s in samples for t in s.texts])
         pictures: Tensor | EncodedPictures
         classes = None
         if self.config.freeze_image:
@@ -58,10 +80,20 @@ class StepInputs:
             pictures = self._images(samples)
             classes = self.classes(pictures) if self.classes else None
             samples = pad_alike(samples)
-        truth = [s.truth.to(device) for s in samples]
-        phrases = sorted({name for t in truth for name in t.names}) if texts else []
-        phrase_words = self.words(phrases, device) if texts else (words, mask)
+        truth = [s.truth for s in samples]
+        names = set() if self.config.freeze_grounding else {n for t in truth for n in t.names}
+        phrases = sorted(names)
+        phrase_words = self.words(phrases, device) if phrases else (words, mask)
         return pictures, words, mask, truth, phrases, phrase_words, sentences, classes
+
+    def _words(self, batch: Batch, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """On a CPU each text is encoded once; a GPU encodes all of them in less time than it takes
+        to look them up."""
+        if self.device.type == "cpu" or batch.words is None:
+            return self.words(texts, self.device)
+        tokens, mask = (x.to(self.device, non_blocking=True) for x in batch.words)
+        with torch.no_grad():
+            return self.model.encode_text(tokens, mask).float(), mask
 
     def _official(self, samples: Sequence[OfficialSample]) -> tuple[Tensor, ...]:
         texts = [s.text for s in samples]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 
 def box_corners(boxes: Tensor) -> Tensor:
@@ -24,30 +28,51 @@ def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def dice_cost(logits: Tensor, masks: Tensor) -> Tensor:
-    """(Q, N) logits and (K, N) masks -> (Q, K) dice losses, 0..1."""
+    """(..., Q, N) logits and (..., K, N) masks -> (..., Q, K) dice losses, 0..1."""
     p = logits.sigmoid()
-    return 1 - (2 * p @ masks.T + 1) / (p.sum(1)[:, None] + masks.sum(1)[None] + 1)
+    both = p @ masks.transpose(-1, -2)
+    return 1 - (2 * both + 1) / (p.sum(-1)[..., None] + masks.sum(-1)[..., None, :] + 1)
 
 
 @torch.no_grad()
 def match(
-    masks: Tensor, boxes: Tensor, objectness: Tensor, true_masks: Tensor, true_boxes: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Which region stands for which object in one picture.
+    masks: Tensor,
+    boxes: Tensor,
+    objectness: Tensor,
+    true_masks: Sequence[Tensor],
+    true_boxes: Sequence[Tensor],
+) -> list[tuple[Tensor, Tensor]]:
+    """Which region stands for which object in each of P pictures.
 
     Args:
-        masks: (Q, h, w) logits. boxes: (Q, 4) centre form. objectness: (Q,) logits.
-        true_masks: (K, h, w) 0..1. true_boxes: (K, 4) centre form.
+        masks: (P, Q, h, w) logits. boxes: (P, Q, 4) centre form. objectness: (P, Q) logits.
+        true_masks: P of (K, h, w) 0..1. true_boxes: P of (K, 4) centre form.
 
     Returns:
-        Indices of regions and of objects, both (min(Q, K),).
+        Indices of regions and of objects, both (min(Q, K),), of every picture.
     """
+    # All pictures at once, and one wait for a GPU; what fills up the objects is left out below.
+    wanted, places = (pad_sequence(list(x), batch_first=True) for x in (true_masks, true_boxes))
+    corners = box_corners(boxes)[:, :, None], box_corners(places)[:, None]
     cost = (
-        5 * torch.cdist(boxes, true_boxes, p=1)
-        - 2 * generalized_iou(box_corners(boxes)[:, None], box_corners(true_boxes)[None])
-        + 5 * dice_cost(masks.flatten(1), true_masks.flatten(1))
-        - objectness.sigmoid()[:, None]
+        5 * torch.cdist(boxes, places, p=1)
+        - 2 * generalized_iou(*corners)
+        + 5 * dice_cost(masks.flatten(2), wanted.flatten(2))
+        - objectness.sigmoid()[..., None]
     )
-    rows, columns = linear_sum_assignment(torch.nan_to_num(cost, nan=1e3).cpu().numpy())
-    device = masks.device
-    return torch.as_tensor(rows, device=device), torch.as_tensor(columns, device=device)
+    costs = torch.nan_to_num(cost, nan=1e3).cpu().numpy()
+    pairs = [
+        np.stack(linear_sum_assignment(each[:, : len(own)]))
+        for each, own in zip(costs, true_boxes, strict=True)
+    ]
+    indices = torch.from_numpy(np.concatenate(pairs, 1)).to(masks.device)
+    regions, objects = (row.split([pair.shape[1] for pair in pairs]) for row in indices)
+    return list(zip(regions, objects, strict=True))
+
+
+def flat_matches(matches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Picture, region and object of every pair, each (N,)."""
+    regions, objects = (torch.cat([pair[k] for pair in matches]) for k in (0, 1))
+    counts = torch.tensor([len(pair[0]) for pair in matches])
+    picture = torch.arange(len(matches)).repeat_interleave(counts)
+    return picture.to(regions.device), regions, objects

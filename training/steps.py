@@ -29,6 +29,7 @@ from training.criterion import (
 )
 from training.dataset.samples import Sample
 from training.generation import bare, training_sets
+from training.matcher import flat_matches
 from training.parameters import load_trunk
 
 
@@ -83,8 +84,10 @@ class TrainingStep(nn.Module):
         decoder = self.model.region_decoder
         find = not isinstance(pictures, EncodedPictures)
         if find and decoder.alignment is not None and self.model.text_adapter is not None:
-            regions = torch.cat([state.regions[r, i] for i, (r, _) in enumerate(matches)])
-            names = [t.names[k] for t, (_, ks) in zip(truth, matches, strict=True) for k in ks]
+            picture, region, item = flat_matches(matches)
+            regions = state.regions[region, picture]
+            pairs = zip(picture.tolist(), item.tolist(), strict=True)
+            names = [truth[i].names[k] for i, k in pairs]
             adapted = self.model.text_adapter(*phrase_words)
             logits = decoder.alignment(decoder.head.norm(regions), adapted, phrase_words[1])
             losses["alignment"] = alignment_loss(logits, names, phrases)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,7 @@ from training.config import TrainConfig, as_dict
 from training.dataset.load import leave_out, load_dataset
 from training.dataset.mixture import Mixture, batch_numbers
 from training.dataset.records import Record
-from training.dataset.samples import OfficialPictures, TrainingPictures, collate
+from training.dataset.samples import OfficialPictures, TrainingPictures
 from training.generation import fit_words, vocabulary
 from training.inputs import StepInputs
 from training.parameters import build_model, parameter_groups
@@ -68,9 +69,12 @@ def mixed_precision(wanted: str) -> str:
     return {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}[wanted]
 
 
-def serial_opencv(worker: int) -> None:
-    """OpenCV's threads do not outlive the fork that a worker begins with."""
+def serial_worker(worker: int) -> None:
+    """The threads of OpenCV and of the tokenizer do not outlive the fork that a worker begins
+    with; torch's would fight those of the other workers for the cores."""
     cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 def load_pictures(records: list[list[Record]], cfg: RelaConfig, config: TrainConfig) -> Mixture:
@@ -255,8 +259,8 @@ class Trainer:
                 self.config.batch_size, ours, self.accelerator.num_processes
             ),
             num_workers=workers,
-            collate_fn=collate,
-            worker_init_fn=serial_opencv,
+            collate_fn=self.inputs.collate,
+            worker_init_fn=serial_worker,
             pin_memory=self.accelerator.device.type == "cuda",
         )
         return iter(loader)

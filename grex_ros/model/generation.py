@@ -193,9 +193,10 @@ def choose(state: RegionState, boxes: Tensor, inside: Tensor, masked: Tensor) ->
 
 
 def pool(features: Tensor, inside: Tensor) -> Tensor:
-    """Mean of features (M, h, w) inside masks (N, h, w), 0..1 -> (N, M)."""
-    weight = inside.flatten(1).to(features.dtype)
-    return weight @ features.flatten(1).T / weight.sum(1, keepdim=True).clamp(min=1)
+    """Mean of features (..., M, h, w) inside masks (..., N, h, w), 0..1 -> (..., N, M)."""
+    weight = inside.flatten(-2).to(features.dtype)
+    total = weight.sum(-1, keepdim=True).clamp(min=1)
+    return weight @ features.flatten(-2).transpose(-1, -2) / total
 
 
 def box_inside(boxes: Tensor, height: int, width: int) -> Tensor:
@@ -207,11 +208,12 @@ def box_inside(boxes: Tensor, height: int, width: int) -> Tensor:
 
 
 def box_overlap(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of boxes (N, 4) and (Q, 4), centre form -> (N, Q)."""
-    low = torch.maximum((a[:, :2] - a[:, 2:] / 2)[:, None], b[:, :2] - b[:, 2:] / 2)
-    high = torch.minimum((a[:, :2] + a[:, 2:] / 2)[:, None], b[:, :2] + b[:, 2:] / 2)
+    """IoU of boxes (..., N, 4) and (..., Q, 4), centre form -> (..., N, Q)."""
+    a, b = a[..., :, None, :], b[..., None, :, :]
+    low = torch.maximum(a[..., :2] - a[..., 2:] / 2, b[..., :2] - b[..., 2:] / 2)
+    high = torch.minimum(a[..., :2] + a[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2)
     inner = (high - low).clamp(min=0).prod(-1)
-    total = a[:, 2:].prod(-1)[:, None] + b[:, 2:].prod(-1)
+    total = a[..., 2:].prod(-1) + b[..., 2:].prod(-1)
     return inner / (total - inner).clamp(min=1e-9)
 
 

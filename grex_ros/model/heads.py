@@ -60,11 +60,12 @@ class MaskHead(nn.Module):
         regions = self.norm(regions)
         minimap = self.minimap(regions)
         embed = minimap.transpose(1, 2) @ self.mask_embed(regions)  # (B, 2, M)
-        masks = [
-            torch.einsum("bac,chw->bahw", e, f)
-            for e, f in zip(embed.split(counts), mask_features, strict=True)
-        ]
-        return minimap, torch.cat(masks)
+        if len(set(counts)) == 1:  # many pictures, as in training: one product for all of them
+            each = embed.unflatten(0, (len(counts), -1))
+            masks = torch.einsum("pbac,pchw->pbahw", each, mask_features).flatten(0, 1)
+            return minimap, masks
+        parts = zip(embed.split(counts), mask_features, strict=True)
+        return minimap, torch.cat([torch.einsum("bac,chw->bahw", e, f) for e, f in parts])
 
 
 class InstanceHeads(nn.Module):

@@ -51,11 +51,14 @@ class ReLA(nn.Module):
         h = max(i.shape[1] for i in images)
         w = max(i.shape[2] for i in images)
         size = (h + -h % STRIDE, w + -w % STRIDE)
+        if all(image.shape == images[0].shape for image in images):
+            images = [torch.stack(images)]
         batch = []
         for image in images:
             x = (image.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
-            batch.append(F.pad(x, (0, size[1] - x.shape[2], 0, size[0] - x.shape[1])))
-        return torch.stack(batch)
+            x = F.pad(x, (0, size[1] - x.shape[-1], 0, size[0] - x.shape[-2]))
+            batch.append(x if x.dim() == 4 else x[None])
+        return torch.cat(batch)
 
     def encode_image(
         self, images: Tensor, words: Tensor | None = None, word_mask: Tensor | None = None

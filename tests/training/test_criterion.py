@@ -63,7 +63,9 @@ def test_match_is_the_cheapest_of_all_assignments() -> None:
     boxes = torch.rand(4, 4, generator=generator) * 0.5 + 0.25
     objectness = torch.randn(4, generator=generator)
     truth = picture_truth()
-    regions, objects = match(masks, boxes, objectness, truth.masks, truth.boxes)
+    [(regions, objects)] = match(
+        masks[None], boxes[None], objectness[None], [truth.masks], [truth.boxes]
+    )
     cost = (
         5 * torch.cdist(boxes, truth.boxes, p=1)
         - 2 * generalized_iou(box_corners(boxes)[:, None], box_corners(truth.boxes)[None])

@@ -52,13 +52,14 @@ def test_a_trunk_is_held_to_what_it_knew(tmp_path: Path) -> None:
     config = TrainConfig(dataset=str(dataset), steps=1, batch_size=2, expressions=3)
     trainer = Trainer(config, tmp_path / "run")
     samples = [trainer.pictures[i] for i in range(2)]
-    assert trainer.inputs(samples)[-1].shape[2] == 1000
-    assert trainer.train_step(samples)["semantics"] == pytest.approx(0, abs=1e-4)
+    batch = trainer.inputs.collate(samples)
+    assert trainer.inputs(batch)[-1].shape[2] == 1000
+    assert trainer.train_step(batch)["semantics"] == pytest.approx(0, abs=1e-4)
     with torch.no_grad():
         for parameter in trainer.model.backbone.stages[5].parameters():
             parameter.mul_(1.05)
-    assert trainer.train_step(samples)["semantics"] > 0.01
+    assert trainer.train_step(batch)["semantics"] > 0.01
 
     for changes in ({"freeze_image": True}, {"loss": LossWeights(semantics=0)}):
         other = Trainer(config.replace(**changes), tmp_path / "other")
-        assert other.inputs(samples)[-1] is None
+        assert other.inputs(batch)[-1] is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
@@ -24,6 +23,7 @@ from .substitution import Substitutes
 from .zoom import random_zoom
 
 CELL = 4  # pixels: a cell of the mask features
+TRUTH = ("masks", "boxes", "meant", "outlined")  # tensors of a PictureTruth
 
 
 @dataclass
@@ -34,10 +34,6 @@ class Sample:
     pixels: Tensor  # (3, h, w) uint8 RGB, without padding
     truth: PictureTruth
     texts: list[str]
-
-    def pin_memory(self) -> Sample:
-        """The same with its picture where a GPU reads it fastest; a DataLoader asks for it."""
-        return replace(self, pixels=self.pixels.pin_memory())
 
 
 @dataclass
@@ -240,19 +236,57 @@ def pad_alike(samples: Sequence[Sample], mode: str = "constant") -> list[Sample]
     holds every picture, so that they can share a pass. ``mode`` of ``F.pad``."""
     height = max(s.truth.masks.shape[1] for s in samples)
     width = max(s.truth.masks.shape[2] for s in samples)
+    if all(s.truth.masks.shape[1:] == (height, width) for s in samples):
+        return list(samples)
     out = []
     for sample in samples:
         truth = sample.truth
         h, w = truth.masks.shape[1:]
         masks = F.pad(truth.masks, (0, width - w, 0, height - h), mode)
-        boxes = truth.boxes * torch.tensor([w / width, h / height] * 2)
+        boxes = truth.boxes * truth.boxes.new_tensor([w / width, h / height] * 2)
         out.append(replace(sample, truth=replace(truth, masks=masks, boxes=boxes)))
     return out
 
 
-def collate(samples: list[Any]) -> list[Any]:
-    """Pictures may differ in size, so a batch stays a list."""
-    return samples
+@dataclass
+class Batch:
+    """Samples with their tensors end to end: few to send to another process and to a GPU."""
+
+    tensors: dict[str, Tensor]  # pixels, masks, boxes, meant, outlined
+    shapes: list[dict[str, torch.Size]]  # of every sample
+    about: list[tuple[int, list[str], list[str]]]  # index, texts, names of the objects
+    # All texts as :class:`Tokenizer` gives them, and what :func:`target_sentences` makes of them.
+    words: tuple[Tensor, Tensor] | None = None
+    sentences: Tensor | None = None
+
+    @staticmethod
+    def of(samples: Sequence[Sample]) -> Batch:
+        """The batch of ``samples``, in their order."""
+        parts = [{name: getattr(s.truth, name) for name in TRUTH} for s in samples]
+        for part, sample in zip(parts, samples, strict=True):
+            part["pixels"] = sample.pixels
+        return Batch(
+            {name: torch.cat([part[name].flatten() for part in parts]) for name in parts[0]},
+            [{name: value.shape for name, value in part.items()} for part in parts],
+            [(s.index, s.texts, s.truth.names) for s in samples],
+        )
+
+    def pin_memory(self) -> Batch:
+        """The same where a GPU reads it fastest; a DataLoader asks for it."""
+        return replace(self, tensors={name: t.pin_memory() for name, t in self.tensors.items()})
+
+    def samples(self, device: torch.device) -> list[Sample]:
+        """The samples, on ``device``."""
+        parts: dict[str, tuple[Tensor, ...]] = {}
+        for name, tensor in self.tensors.items():
+            sizes = [shape[name].numel() for shape in self.shapes]
+            parts[name] = tensor.to(device, non_blocking=True).split(sizes)
+        found = []
+        for i, (index, texts, names) in enumerate(self.about):
+            views = {name: part[i].view(self.shapes[i][name]) for name, part in parts.items()}
+            pixels = views.pop("pixels")
+            found.append(Sample(index, pixels, PictureTruth(names=names, **views), texts))
+        return found
 
 
 def _relative(boxes: np.ndarray, height: int, width: int) -> Tensor:
