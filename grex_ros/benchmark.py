@@ -85,7 +85,7 @@ def use_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def random_grounder(preset: str, device: str, precision: str) -> Grounder:
+def random_grounder(preset: str, device: str, precision: str, engine: str = "torch") -> Grounder:
     """A preset with random weights: its answers mean nothing, its speed is that of trained ones.
 
     Raises:
@@ -97,6 +97,8 @@ def random_grounder(preset: str, device: str, precision: str) -> Grounder:
     check_precision(place, precision)
     grounder = Grounder(ReLA(cfg), tokenizer_for(cfg), f"{preset}, random weights", Thresholds())
     grounder.move(place, precision)
+    if engine == "compile":
+        grounder.compile()
     return grounder
 
 

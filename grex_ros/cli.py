@@ -130,7 +130,9 @@ def benchmark(
     checkpoint: Checkpoint = "",
     device: Device = "auto",
     precision: Precision = "auto",
-    engine: Annotated[str, typer.Option(help="auto, torch, onnxruntime or openvino.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(help="auto, torch, compile, onnxruntime or openvino.")
+    ] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 = torch's choice.")] = 0,
     runs: Annotated[
         int, typer.Option(min=1, help="Runs that count, after three that do not.")
@@ -161,7 +163,7 @@ def benchmark(
         picture = read_picture(image or EXAMPLE)
         use_threads(threads)
         if preset:
-            grounder = random_grounder(preset, device, precision)
+            grounder = random_grounder(preset, device, precision, engine)
         else:
             grounder = load_grounder(checkpoint, device, precision, engine)
         result = run_benchmark(grounder, picture, runs)

@@ -22,7 +22,13 @@ from grex_ros.model.checkpoint import (
 )
 from grex_ros.model.engines import ExportedReLA, choose_engine
 from grex_ros.model.generation import choose
-from grex_ros.model.inference import GraphedModel, lower_weights, prepare
+from grex_ros.model.inference import (
+    GraphedModel,
+    compile_parts,
+    lower_weights,
+    plain_parts,
+    prepare,
+)
 from grex_ros.model.region_decoder import RegionState, RelaOutput
 from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import Tokenizer, tokenizer_for
@@ -92,6 +98,7 @@ class Grounder:
         self._size = (0, 0)  # height, width of the picture
         self._scaled = (0, 0)  # ... as the model sees it, without padding
         self._image_seconds = 0.0
+        self._pinned: Tensor | None = None  # where a GPU reads a picture fastest
 
     @property
     def device(self) -> torch.device:
@@ -113,8 +120,8 @@ class Grounder:
             path: a .safetensors file.
             device: auto (GPU where there is one), cpu, cuda, cuda:1, ...
             precision: auto (float16 on a GPU, float32 on the CPU), float32, float16, bfloat16.
-            engine: auto (the fastest that is installed and equal to torch), torch, onnxruntime,
-                openvino; see :func:`~grex_ros.model.engines.choose_engine`.
+            engine: auto (the fastest that is installed and equal to torch), torch, compile,
+                onnxruntime, openvino; see :func:`~grex_ros.model.engines.choose_engine`.
 
         Raises:
             CheckpointError: the file cannot be used; the message says what to do.
@@ -133,7 +140,15 @@ class Grounder:
         found, grounder.engine_note = choose_engine(model, digest, engine, grounder.dtype)
         if isinstance(found, ExportedReLA):
             grounder.engine, grounder.engine_name = found, found.name
+        if engine == "compile":
+            grounder.compile()
         return grounder
+
+    def compile(self) -> None:
+        """Has torch.compile fuse what it can; the first pictures of a size wait for it, so a node
+        lets :meth:`warm_up` do that. Ends with :meth:`move`."""
+        compile_parts(self.model)
+        self.engine_name = f"{self.engine_name}, compiled"
 
     def move(self, device: torch.device, precision: str = "auto") -> None:
         """Puts the model on a device, ready to be asked. It cannot be trained or saved any more.
@@ -147,6 +162,7 @@ class Grounder:
         self.dtype = PRECISIONS[precision]
         self._forget_picture()
         self.forget_words()
+        plain_parts(self.model)
         model = prepare(self.model.float().to(device))
         if self.dtype is not torch.float32:
             lower_weights(model, self.dtype)
@@ -220,8 +236,12 @@ class Grounder:
                 torch.from_numpy(whole).permute(2, 0, 1),
                 torch.from_numpy(resize(cfg, whole)).permute(2, 0, 1),
             )
-        pinned = torch.from_numpy(np.ascontiguousarray(image)).pin_memory()
-        there = pinned.to(device, non_blocking=True).permute(2, 0, 1)
+        if self._pinned is None or self._pinned.shape != image.shape:
+            self._pinned = torch.empty(image.shape, dtype=torch.uint8, pin_memory=True)
+        # The picture before has left: where it was wanted, its answer is here, and else:
+        torch.cuda.current_stream(device).synchronize()
+        np.copyto(self._pinned.numpy(), image)
+        there = self._pinned.to(device, non_blocking=True).permute(2, 0, 1)
         return there, resize_on_device(cfg, there)
 
     def _forget_picture(self) -> None:

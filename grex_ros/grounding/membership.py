@@ -31,18 +31,25 @@ def membership(target: Floats, count: Floats | None, boxes: Floats) -> Floats:
         some = np.exp(count[:, 1:] - count[:, 1:].max(1, keepdims=True))
         number[:, 1:] = some[:, np.minimum(np.arange(most), some.shape[1] - 1)]
     number[:, 0] = 0.0
-    # others[b, i, k]: k of the regions besides i are members.
-    others = np.zeros((*alone.shape, most))
-    others[..., 0] = 1.0
-    for j in range(most):
-        chance = np.repeat(alone[:, None, j : j + 1], most, 1)
-        chance[:, j] = 0.0
-        grown = others * (1 - chance)
-        grown[..., 1:] += others[..., :-1] * chance
-        others = grown
-    inside = alone * (others * number[:, None, 1:]).sum(2)
-    outside = (1 - alone) * (others * number[:, None, :-1]).sum(2)
+    others = _count_of_others(alone)
+    inside = alone * (others * number[:, 1:, None]).sum(1)
+    outside = (1 - alone) * (others * number[:, :-1, None]).sum(1)
     return inside / np.maximum(inside + outside, np.finfo(float).tiny)
+
+
+def _count_of_others(alone: Floats) -> Floats:
+    """Chances (B, Q) -> (B, K, Q): that k of the regions besides each one are members.
+
+    The product of the factors 1 - p + p z of all others has these numbers as coefficients; it is
+    taken at the roots of unity (as a discrete Fourier transform) and leaves out each in turn.
+    """
+    most = alone.shape[1]
+    root = np.exp(-2j * np.pi * np.arange(most) / most)[:, None]
+    factor = 1 - alone[:, None] + alone[:, None] * root
+    product = np.ones_like(factor)
+    product[..., 1:] = factor[..., :-1].cumprod(2)
+    product[..., :-1] *= factor[..., :0:-1].cumprod(2)[..., ::-1]
+    return np.maximum(np.fft.ifft(product, axis=1).real, 0.0)
 
 
 def _has_better_twin(target: Floats, boxes: Floats) -> npt.NDArray[np.bool_]:

@@ -82,9 +82,8 @@ def objects_from_mask(
     A part's score is its mean ``probability`` (H, W) times ``factor``; below ``least``, and for
     specks, there is no object.
     """
-    inside = probability >= threshold
     values: npt.NDArray[np.float32] = probability.float().cpu().numpy()
-    mask = inside.cpu().numpy().astype(np.uint8)
+    mask = (values >= threshold).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]
     parts = []

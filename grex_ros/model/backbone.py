@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ class WindowAttention(nn.Module):
         offset = yx[:, None] - yx[None] + window - 1
         index = offset[..., 0] * (2 * window - 1) + offset[..., 1]
         self.register_buffer("relative_position_index", index, persistent=False)
+        self._biases: dict[tuple[Any, ...], tuple[Tensor, Tensor | None]] = {}
 
     def forward(self, x: Tensor, windows: Windows) -> Tensor:
         """``x`` (B, H*W, C). The tokens that fill up the last windows are zeros before ``qkv``, so
@@ -41,17 +43,33 @@ class WindowAttention(nn.Module):
         qkv = take(qkv, windows.tokens.flatten())
         qkv = qkv.view(b * count, size, 3, self.heads, c // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        table = self.relative_position_bias_table.t()
-        bias = table.index_select(1, self.relative_position_index.flatten())
-        bias = bias.view(self.heads, size, size).to(qkv.dtype)
         if x.device.type == "cpu" and not torch.is_grad_enabled():
-            y = attend_windows(q, k, v, bias, windows.mask)
+            y = attend_windows(q, k, v, self.bias(None, qkv.dtype)[0], windows.mask)
         else:
-            mask = bias[None]
-            if windows.mask is not None:
-                mask = (mask + windows.mask[:, None].to(bias.dtype)).repeat(b, 1, 1, 1)
+            mask = self.bias(windows.mask, qkv.dtype)
+            mask = mask.repeat(b, 1, 1, 1) if b > 1 and len(mask) > 1 else mask
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
         return self.proj(take(y.reshape(b, count * size, c), windows.places))
+
+    def bias(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """What is added to the scores of tokens in a window, (1 or windows, heads, N, N): the bias
+        of their relative positions, and :attr:`Windows.mask`.
+
+        A model that is only asked on a GPU keeps it: to gather it anew takes as long as to attend.
+        """
+        table = self.relative_position_bias_table
+        key = (None if mask is None else mask.data_ptr(), dtype, table.device)
+        asked = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if asked and key in self._biases:
+            return self._biases[key][0]
+        size = len(self.relative_position_index)
+        bias = table.t().index_select(1, self.relative_position_index.flatten())
+        bias = bias.view(1, self.heads, size, size).to(dtype)
+        if mask is not None:
+            bias = bias + mask[:, None].to(dtype)
+        if asked and table.device.type == "cuda" and not table.requires_grad:
+            self._biases[key] = bias, mask  # with the mask no other gets its address
+        return bias
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:

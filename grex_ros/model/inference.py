@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
+from .backbone import LanguageSwin, PixelWordFusion, SwinBlock
 from .region_decoder import RegionState, RelaOutput
 from .rela import ReLA
 from .resnet import NormedConv
@@ -55,6 +56,36 @@ def lower_weights(model: ReLA, dtype: torch.dtype) -> None:
         elif isinstance(module, nn.MultiheadAttention):
             module.in_proj_weight.data = module.in_proj_weight.data.to(dtype)
             module.in_proj_bias.data = module.in_proj_bias.data.to(dtype)
+
+
+def compile_parts(model: ReLA, backend: str = "inductor") -> None:
+    """Has torch.compile fuse the small operations between the matrix products, each part when it is
+    first called with a shape, which takes a minute or more; a GPU gains most. The words come once
+    and are left alone. :func:`plain_parts` undoes it."""
+    # Every shape of the Swin's blocks is compiled for itself: four stages, shifted or not.
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+    for part in _compiled_parts(model):
+        part.compile(dynamic=False, backend=backend)
+    decoder = model.region_decoder
+    decoder.encode_image = torch.compile(  # type: ignore[method-assign]
+        decoder.encode_image, dynamic=False, backend=backend
+    )
+
+
+def plain_parts(model: ReLA) -> None:
+    """The model as it was before :func:`compile_parts`."""
+    for part in _compiled_parts(model):
+        part._compiled_call_impl = None
+    model.region_decoder.__dict__.pop("encode_image", None)
+
+
+def _compiled_parts(model: ReLA) -> list[nn.Module]:
+    if isinstance(model.backbone, LanguageSwin):  # its tables of windows are not to be fused
+        kinds = (SwinBlock, PixelWordFusion)
+        blocks = [m for m in model.backbone.modules() if isinstance(m, kinds)]
+        # Its expressions are all of one length; elsewhere every new length would be waited for.
+        return [model.pixel_decoder, model.region_decoder, *blocks]
+    return [model.pixel_decoder, model.backbone]
 
 
 class GraphedModel:

@@ -55,9 +55,8 @@ class DeformableAttention(nn.Module):
         weights = self.attention_weights(query).to(full).view(b, n, self.heads, -1)
         weights = weights.softmax(-1).view(shape)
         value = self.value_proj(memory).to(full).view(b, n, self.heads, -1)
-        # Bags are many times as fast on a CPU, but only for inference.
-        bags = value.device.type == "cpu" and not torch.is_grad_enabled()
-        bags = bags and not torch.compiler.is_compiling()
+        # Bags are many times as fast, but only for inference.
+        bags = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
         sample = sample_bags if bags else sample_grids
         return self.output_proj(sample(value, offsets, weights, sizes))
 
@@ -89,12 +88,13 @@ def sample_bags(
     """What :func:`sample_grids` does, as one weighted sum over the rows of a table, so that no
     sample is written to memory. Maps get a border of zeros, which saves the test for outside."""
     b, n, heads, c = value.shape
-    levels, points = weights.shape[3:]
-    table, starts = bordered(value, sizes)
+    device, points = value.device, weights.shape[4]
+    table = bordered(value, sizes)
     # x and y of all points of a cell lie side by side: operations run over whole rows.
     flat = [side for size in sizes for side in size]
     places = cell_places(*flat, value)[:, :, None].expand(-1, -1, points, -1).reshape(n, 1, -1)
-    limit = value.new_tensor(sizes).flip(1)[:, None].expand(-1, points, -1).flatten()
+    corners = map_corners(*flat, points, value)
+    limit = corners[:, :2].flatten()
     place = (offsets.flatten(3) + places).clamp_(min=-1)  # (B, N, heads, levels * points * 2)
     torch.minimum(place, limit, out=place)
     corner = place.floor()
@@ -103,13 +103,14 @@ def sample_bags(
     left = weights.flatten(3) - right
     low_right, low_left = right * y, left * y
     factors = torch.cat((left - low_left, right - low_right, low_left, low_right), -1)
-    # The cell up and left of the point; with its border a map has one cell before, two behind.
-    stride = limit[::2] + 3
-    start = value.new_tensor(starts).repeat_interleave(points) + stride + 1
+    # The cell up and left of the point.
+    stride, start = corners[:, 2], corners[:, 3]
     x, y = corner.unflatten(-1, (-1, 2)).unbind(-1)
     cell = torch.addcmul(x + start, y, stride).int()  # exact: far below 2**24
-    cell += torch.arange(b, dtype=torch.int32).view(b, 1, 1, 1) * (len(table) // heads // b)
-    row = cell * heads + torch.arange(heads, dtype=torch.int32)[:, None]
+    if b > 1:
+        picture = torch.arange(b, dtype=torch.int32, device=device).view(b, 1, 1, 1)
+        cell += picture * (len(table) // heads // b)
+    row = cell * heads + torch.arange(heads, dtype=torch.int32, device=device)[:, None]
     down = stride.int() * heads
     rows = torch.cat((row, row + heads, row + down, row + (down + heads)), -1)
     out = F.embedding_bag(
@@ -127,17 +128,29 @@ def map_size(width: int, height: int, device: torch.device) -> Tensor:
     return torch.tensor((width, height), device=device)
 
 
-def bordered(value: Tensor, sizes: list[tuple[int, int]]) -> tuple[Tensor, list[int]]:
+def bordered(value: Tensor, sizes: list[tuple[int, int]]) -> Tensor:
     """``value`` (B, N, heads, c) of three maps, each with a row and a column of zeros before it
-    and two behind, as rows (B * cells * heads, c); and the cell at which each map starts."""
-    maps, starts, cells = [], [], 0
+    and two behind, as rows (B * cells * heads, c)."""
+    maps = []
     pieces = value.split([h * w for h, w in sizes], 1)
     for piece, (h, w) in zip(pieces, sizes, strict=True):
-        starts.append(cells)
         grid = F.pad(piece.unflatten(1, (h, w)), (0, 0, 0, 0, 1, 2, 1, 2))
         maps.append(grid.flatten(1, 2))
-        cells += maps[-1].shape[1]
-    return torch.cat(maps, 1).view(-1, value.shape[-1]), starts
+    return torch.cat(maps, 1).view(-1, value.shape[-1])
+
+
+@constant_table()
+def map_corners(
+    h0: int, w0: int, h1: int, w1: int, h2: int, w2: int, points: int, device: torch.device
+) -> Tensor:
+    """Of every level's points, (levels * points, 4): the map's width and height, the cells from one
+    row of the bordered map to the next, and its first cell that is no border, counted through all
+    maps."""
+    rows, start = [], 0
+    for h, w in ((h0, w0), (h1, w1), (h2, w2)):
+        rows += [(w, h, w + 3, start + w + 4)] * points
+        start += (h + 3) * (w + 3)
+    return torch.tensor(rows, device=device)
 
 
 @constant_table()

@@ -154,6 +154,16 @@ def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size, mode="bilinear", align_corners=False)
 
 
+def _shrink(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """What :func:`_resize` does. By an even factor the bilinear sample is the mean of the four
+    cells in the middle, which GPUs find many times faster where channels are many and cells few."""
+    step = x.shape[2] // size[0]
+    if step % 2 or x.shape[2] != step * size[0] or x.shape[3] != step * size[1]:
+        return _resize(x, size)
+    corner = step // 2 - 1
+    return F.avg_pool2d(x[:, :, corner:, corner:], 2, step)
+
+
 class RegionDecoder(nn.Module):
     """Layers of region-image, region-word (where due), region-region attention and feed-forward.
 
@@ -242,7 +252,7 @@ class RegionDecoder(nn.Module):
             state.region_position = self.query_embed.weight[:, None]
         if not cfg.image_layers:
             # Resizing and the product with a region commute: small maps save most of the work.
-            state.level_features = [_resize(mask_features.detach(), size) for size in state.sizes]
+            state.level_features = [_shrink(mask_features.detach(), size) for size in state.sizes]
             return state
         state.masks = self._region_masks(state)
         for i in range(cfg.image_layers):

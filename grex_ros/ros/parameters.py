@@ -99,9 +99,10 @@ class Settings:
     engine: str = _parameter(
         "auto",
         "What runs the model; auto = on a CPU ONNX Runtime or OpenVINO, if it is installed and"
-        " gives torch's numbers, else torch.",
-        choices="auto|torch|onnxruntime|openvino",
-        constraints="auto, torch, onnxruntime or openvino",
+        " gives torch's numbers, else torch. compile: on a GPU torch.compile, which takes a minute"
+        " or more when the node is configured.",
+        choices="auto|torch|compile|onnxruntime|openvino",
+        constraints="auto, torch, compile, onnxruntime or openvino",
         when="unconfigured",
     )
     on_out_of_memory: str = _parameter(

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from grex_ros.model.backbone import EfficientNetLite0, WindowAttention, Windows
 from grex_ros.model.config import RelaConfig
-from grex_ros.model.inference import GraphedModel, lower_weights, prepare
+from grex_ros.model.inference import (
+    GraphedModel,
+    compile_parts,
+    lower_weights,
+    plain_parts,
+    prepare,
+)
 from grex_ros.model.pixel_decoder import sample_bags, sample_grids
 from grex_ros.model.rela import ReLA
 from grex_ros.model.resnet import ResNet50
@@ -98,6 +104,22 @@ def test_graphs_keep_shapes_and_pictures_apart(preset: str) -> None:
             torch.testing.assert_close(replayed[name], tensor, atol=1e-5, rtol=1e-4)
     # Where padding is not read, sentences of 4 and of 7 words share a graph.
     assert len(graphed._steps) == {"small": 2, "tiny": 4}[preset]
+
+
+@pytest.mark.parametrize("preset", ["small", "tiny"])
+@torch.inference_mode()
+def test_compiled_parts_equal_plain_ones(preset: str) -> None:
+    """The tracing of torch.compile; what a GPU makes of it is measured there."""
+    torch.manual_seed(0)
+    model = prepare(ReLA(SMALL if preset == "small" else RelaConfig.preset(preset)))
+    plain = run(model, model, 1, 7)
+    compile_parts(model, "eager")
+    for name, tensor in run(model, GraphedModel(model), 1, 7).items():
+        torch.testing.assert_close(tensor, plain[name], atol=1e-4, rtol=1e-3)
+    plain_parts(model)
+    assert "encode_image" not in vars(model.region_decoder)
+    for name, tensor in run(model, model, 1, 7).items():
+        torch.testing.assert_close(tensor, plain[name])
 
 
 @pytest.mark.gpu
