@@ -113,6 +113,8 @@ class Trainer:
             kwargs_handlers=[unused],
         )
         torch.manual_seed(config.seed)
+        if self.accelerator.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")
         state = read_state(self._file, config)
         cfg = config.rela
         raw = not cfg.text_wheel
@@ -123,6 +125,7 @@ class Trainer:
         if cfg.generation_layers:
             everything = (e for rs in records for r in rs for e in r.expressions)
             words = state and state["generation_words"]
+            words = words or cfg.generation_words  # counting a million takes minutes
             words = words or vocabulary(e.text for e in everything if not e.no_target)
             cfg = cfg.replace(generation_words=tuple(words))
         self.pictures = load_pictures(records, cfg, config)
