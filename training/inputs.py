@@ -18,6 +18,7 @@ from training.steps import (
     PretrainedClasses,
     RegionCache,
     WordCache,
+    memory_format,
     target_sentences,
 )
 
@@ -107,4 +108,4 @@ class StepInputs:
         images = self.model.normalise(
             [s.pixels.to(self.device, non_blocking=True) for s in samples]
         )
-        return images.contiguous(memory_format=torch.channels_last)
+        return images.contiguous(memory_format=memory_format(self.device))

@@ -33,6 +33,12 @@ from training.matcher import flat_matches
 from training.parameters import load_trunk
 
 
+def memory_format(device: torch.device) -> torch.memory_format:
+    """How pictures and weights lie while training. On a GPU cuDNN would compile every depthwise
+    convolution anew for every size of pictures, 12 s in all, to be a sixth faster in the trunk."""
+    return torch.contiguous_format if device.type == "cuda" else torch.channels_last
+
+
 @dataclass
 class EncodedPictures:
     """Regions of pictures and which objects they stand for."""
@@ -152,7 +158,8 @@ class PretrainedClasses:
     def __init__(self, semantics: RegionSemantics, device: torch.device) -> None:
         self.trunk = EfficientNetLite0().eval().requires_grad_(False)
         load_trunk(self.trunk)
-        self.trunk.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        layout = memory_format(device)
+        self.trunk.to(device, memory_format=layout)  # type: ignore[call-overload]
         self.semantics = semantics
 
     @torch.no_grad()
@@ -253,7 +260,7 @@ class RegionCache:
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
         """Alone: among others the last digit would hang on them, and on when a run was resumed."""
         images = self.model.normalise([sample.pixels.to(device)])
-        state = self.model.encode_image(images.contiguous(memory_format=torch.channels_last))
+        state = self.model.encode_image(images.contiguous(memory_format=memory_format(device)))
         _, [(regions, objects)] = instance_losses(state, [sample.truth.to(device)])
         assert state.boxes is not None
         parts = (

@@ -50,7 +50,7 @@ from training.parameters import build_model, parameter_groups
 from training.reporting import RunLog
 from training.saving import read_state, write_state
 from training.schedule import learning_rate_factor, moving_average, stop_signals
-from training.steps import OfficialStep, TrainingStep
+from training.steps import OfficialStep, TrainingStep, memory_format
 
 SAVE_EVERY = 120.0  # seconds
 REPORT_EVERY = 20  # steps
@@ -115,6 +115,8 @@ class Trainer:
         torch.manual_seed(config.seed)
         if self.accelerator.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
+            # cuDNN compiles its attention anew for every length of words and number of sets.
+            torch.backends.cuda.enable_cudnn_sdp(False)
         state = read_state(self._file, config)
         cfg = config.rela
         raw = not cfg.text_wheel
@@ -133,7 +135,8 @@ class Trainer:
         model = build_model(cfg, *(() if state else (config.init_backbone, config.init_text)))
         groups = parameter_groups(model, config)
         self.base_rates = [group["lr"] for group in groups]
-        nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        layout = memory_format(self.accelerator.device)
+        nn.Module.to(model, memory_format=layout)  # type: ignore[call-overload]
         step = (
             TrainingStep(model, config.loss, config.freeze_grounding)
             if cfg.text_wheel

@@ -145,8 +145,10 @@ class Grounder:
         return grounder
 
     def compile(self) -> None:
-        """Has torch.compile fuse what it can; the first pictures of a size wait for it, so a node
-        lets :meth:`warm_up` do that. Ends with :meth:`move`."""
+        """Has torch.compile fuse what it can on a GPU; the first picture of a size waits for it,
+        which :meth:`warm_up` does. :meth:`move` undoes it. ValueError on a CPU."""
+        if self.device.type == "cpu":
+            raise ValueError("engine compile is for a GPU; here use auto, onnxruntime or torch")
         compile_parts(self.model)
         self.engine_name = f"{self.engine_name}, compiled"
 
@@ -238,7 +240,7 @@ class Grounder:
             )
         if self._pinned is None or self._pinned.shape != image.shape:
             self._pinned = torch.empty(image.shape, dtype=torch.uint8, pin_memory=True)
-        # The picture before has left: where it was wanted, its answer is here, and else:
+        # The picture before may still be on its way from there.
         torch.cuda.current_stream(device).synchronize()
         np.copyto(self._pinned.numpy(), image)
         there = self._pinned.to(device, non_blocking=True).permute(2, 0, 1)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from grex_ros.model.pixel_decoder import map_size
 from grex_ros.model.rela import STRIDE
 
 from .objects import Cropped, crop_mask
@@ -72,7 +73,7 @@ class RegionMasks:
             return [self._mask(p, threshold) for p in probability]
         # One pass over all is as fast as over one.
         masks = refine(probability, self.seen, self.image) >= threshold
-        return [crop_mask(without_specks(mask)) for mask in masks.cpu().numpy()]
+        return [crop_clean(mask) for mask in masks.cpu().numpy()]
 
     def _mask(self, probability: Tensor, threshold: float) -> Cropped | None:
         """Refines the part of the picture in which something can be."""
@@ -90,18 +91,32 @@ class RegionMasks:
             self.seen[:, y0:y1, x0:x1],
             self.image[:, top:bottom, left:right],
         )
-        found = crop_mask(without_specks((refined[0] >= threshold).numpy()))
-        if found is None:
-            return None
-        (a, b, c, d), mask = found
-        return (a + left, b + top, c + left, d + top), mask
+        found = crop_clean((refined[0] >= threshold).numpy())
+        return None if found is None else moved(found, left, top)
+
+
+def crop_clean(mask: npt.NDArray[np.bool_]) -> Cropped | None:
+    """Tight box and crop of a mask (H, W) without its specks. They are looked for where the mask
+    is: in a whole picture that takes longer than to draw the mask."""
+    around = crop_mask(mask)
+    if around is None:
+        return None
+    (left, top, _, _), part = around
+    found = crop_mask(without_specks(part))
+    return None if found is None else moved(found, left, top)
+
+
+def moved(cropped: Cropped, x: int, y: int) -> Cropped:
+    """The same mask so many pixels to the right and further down."""
+    (x0, y0, x1, y1), mask = cropped
+    return (x0 + x, y0 + y, x1 + x, y1 + y), mask
 
 
 def near_boxes(probability: Tensor, boxes: Tensor) -> Tensor:
     """Mask probabilities (N, h, w) of a picture without what is far from each one's box (N, 4), in
     parts of the padded picture; a mask that is nowhere near its box stays as it is."""
     h, w = probability.shape[1:]
-    padded = torch.tensor([w + -w % STRIDE, h + -h % STRIDE], device=boxes.device)
+    padded = map_size(w + -w % STRIDE, h + -h % STRIDE, boxes)
     centre, sides = boxes[:, :2] * padded, boxes[:, 2:] * padded
     reach = sides / 2 + (MARGIN * sides).clamp(min=LEAST_MARGIN)
     x, y = (torch.arange(length, device=boxes.device) + 0.5 for length in (w, h))
@@ -154,7 +169,7 @@ def refine(probability: Tensor, seen: Tensor, image: Tensor) -> Tensor:
     refined = (linear[:, :3] * guide).sum(1) + linear[:, 3]
     # What the filter would wipe out stays as the model has drawn it.
     lost = refined.amax((1, 2)) < LEAST
-    if lost.any():
+    if refined.device.type != "cpu" or lost.any():  # a GPU draws sooner than it answers
         drawn = F.interpolate(probability[None], shape, mode="bilinear", align_corners=False)[0]
         refined = torch.where(lost[:, None, None], drawn, refined)
     return refined

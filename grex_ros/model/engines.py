@@ -163,7 +163,7 @@ def choose_engine(
     Args:
         model: as loaded from the checkpoint with ``digest``, on the device where it is to run.
         digest: of the checkpoint.
-        wanted: torch, compile (torch.compile, on a GPU), onnxruntime, openvino, or auto:
+        wanted: torch, compile (which is torch here), onnxruntime, openvino, or auto:
             onnxruntime, else openvino, on the CPU in float32, if it is installed and equal; else
             torch.
         dtype: in which the model is to run.
@@ -174,12 +174,10 @@ def choose_engine(
     """
     if wanted not in ENGINES:
         raise ValueError(f"engine must be {', '.join(ENGINES[:-1])} or openvino, not {wanted!r}")
-    on_cpu = model.pixel_mean.device.type == "cpu"
-    if wanted == "compile" and on_cpu:
-        raise ValueError("engine compile is for a GPU; use auto, torch, onnxruntime or openvino")
     if wanted in ("torch", "compile"):
         return model, ""
     problem = export_problem(model)
+    on_cpu = model.pixel_mean.device.type == "cpu"
     if not on_cpu or dtype is not torch.float32:
         problem = "the other engines run on the CPU in float32 only"
     if problem:

@@ -184,6 +184,11 @@ def test_devices_that_are_not_there(device: str, words: str) -> None:
         choose_device(device)
 
 
+def test_only_a_gpu_compiles() -> None:
+    with pytest.raises(ValueError, match="for a GPU"):
+        Grounder.from_checkpoint(device="cpu", engine="compile")
+
+
 @pytest.mark.parametrize("precision", ["float16", "int3"])
 def test_precisions_that_do_not_fit_the_cpu(precision: str) -> None:
     with pytest.raises(ValueError, match="precision|GPU"):

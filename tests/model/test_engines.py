@@ -25,7 +25,7 @@ from grex_ros.model.checkpoint import (
     load_checkpoint,
 )
 from grex_ros.model.config import RelaConfig
-from grex_ros.model.engines import ENGINES, ExportedReLA, choose_engine, compare, drawn_picture
+from grex_ros.model.engines import EXPORTED, ExportedReLA, choose_engine, compare, drawn_picture
 from grex_ros.model.export import OPSET, PARTS, export_onnx, export_problem
 from grex_ros.model.inference import prepare
 from grex_ros.model.rela import ReLA
@@ -59,7 +59,7 @@ def cache(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return exported
 
 
-@pytest.fixture(scope="module", params=ENGINES[2:])
+@pytest.fixture(scope="module", params=EXPORTED)
 def engine(request: pytest.FixtureRequest, exported: Path) -> ExportedReLA:
     pytest.importorskip(request.param)
     return ExportedReLA(request.param, exported / "grex_ros" / DIGEST[:12], DIGEST)
@@ -204,7 +204,7 @@ def test_torch_is_never_another(cache: Path, model: ReLA) -> None:
 
 
 def test_an_unknown_engine_is_refused(model: ReLA) -> None:
-    with pytest.raises(ValueError, match="engine must be auto, torch, onnxruntime or openvino"):
+    with pytest.raises(ValueError, match="engine must be auto, torch, compile, onnx"):
         choose_engine(model, DIGEST, "tensorrt")
 
 

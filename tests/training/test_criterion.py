@@ -78,6 +78,22 @@ def test_match_is_the_cheapest_of_all_assignments() -> None:
     assert (found[0], found[1]) == best
 
 
+def test_pictures_matched_together_are_matched_alike() -> None:
+    generator = torch.Generator().manual_seed(1)
+    masks = torch.randn(3, 4, 8, 8, generator=generator)
+    boxes = torch.rand(3, 4, 4, generator=generator) * 0.5 + 0.25
+    objectness = torch.randn(3, 4, generator=generator)
+    one = picture_truth()
+    true_masks = [one.masks, one.masks[:1], one.masks[:0]]
+    true_boxes = [one.boxes, one.boxes[1:], one.boxes[:0]]
+    together = match(masks, boxes, objectness, true_masks, true_boxes)
+    for i in range(3):
+        own = slice(i, i + 1)
+        [alone] = match(masks[own], boxes[own], objectness[own], true_masks[own], true_boxes[own])
+        assert [t.tolist() for t in together[i]] == [t.tolist() for t in alone]
+    assert [len(regions) for regions, _ in together] == [2, 1, 0]
+
+
 def perfect_state(truth: PictureTruth) -> RegionState:
     """Regions 2 and 0 stand for objects 0 and 1; region 1 for nothing."""
     masks = torch.full((1, 3, 8, 8), -20.0)

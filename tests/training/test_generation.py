@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -124,6 +126,31 @@ def test_objects_that_are_dropped_are_given_instead(monkeypatch: pytest.MonkeyPa
     assert sets.hidden.nonzero().tolist() == [[0, 2], [1, 2]]
     assert sets.given.tolist() == [[True, False], [True, True], [True, False]]
     torch.testing.assert_close(sets.boxes[1], BOXES[:2])
+
+
+def test_sets_on_several_pictures_are_those_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "UNSEEN", 0.0)
+    one = state_with_boxes()
+    two = replace(
+        one,
+        mask_features=one.mask_features.repeat(2, 1, 1, 1),
+        regions=one.regions.repeat(1, 2, 1),
+        boxes=one.boxes.repeat(2, 1, 1),
+    )
+    fewer = replace(
+        truth()[0], masks=box_inside(BOXES[:2], 16, 24), boxes=BOXES[:2], meant=MEANT[:, :2]
+    )
+    sets = training_sets(two, [*truth(), fewer], MATCHES * 2, torch.ones(8, dtype=torch.bool))
+    for picture, own in enumerate((truth()[0], fewer)):
+        alone = training_sets(one, [own], MATCHES, torch.ones(4, dtype=torch.bool))
+        rows, most = slice(4 * picture, 4 * picture + 4), alone.given.shape[1]
+        assert sets.picture[rows].tolist() == [picture] * 4
+        assert torch.equal(sets.marked[rows], alone.marked)
+        assert torch.equal(sets.given[rows, :most], alone.given)
+        assert not sets.given[rows, most:].any()
+        for name in ("boxes", "pooled"):
+            both = (getattr(sets, name)[rows, :most], getattr(alone, name))
+            torch.testing.assert_close(*(x[alone.given] for x in both))
 
 
 def test_the_head_alone_learns(model: ReLA) -> None:

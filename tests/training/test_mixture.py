@@ -14,7 +14,7 @@ from training.criterion import PictureTruth
 from training.dataset.load import load_dataset
 from training.dataset.mixture import BLOCK, Mixture, batch_numbers
 from training.dataset.records import DatasetError, Instance, Record, ReferringExpression
-from training.dataset.samples import Sample, TrainingPictures, pad_alike
+from training.dataset.samples import Batch, Sample, TrainingPictures, pad_alike
 from training.dataset.substitution import Substitutes
 from training.dataset.zoom import random_zoom
 
@@ -193,3 +193,14 @@ def test_a_share_of_expressions_comes_from_elsewhere_and_means_nothing() -> None
     prior = Mixture([source], [1], 0).no_target_prior(1000)
     assert prior == pytest.approx(0.15, abs=0.02)
     assert Mixture([pictures(9)], [1], 0).no_target_prior(100) == 0
+
+
+def test_a_batch_gives_back_its_samples() -> None:
+    given = [sample_of(np.full((h, w, 3), h, np.uint8)) for h, w in ((120, 160), (160, 120))]
+    found = Batch.of(given).samples(torch.device("cpu"))
+    for sample, same in zip(given, found, strict=True):
+        assert (sample.index, sample.texts) == (same.index, same.texts)
+        assert sample.truth.names == same.truth.names
+        assert torch.equal(sample.pixels, same.pixels)
+        for name in ("masks", "boxes", "meant", "outlined"):
+            assert torch.equal(getattr(sample.truth, name), getattr(same.truth, name))
