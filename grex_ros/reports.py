@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from grex_ros.model.engines import SMALL, Difference
 from grex_ros.model.official import ImportReport
@@ -19,7 +19,8 @@ EngineRow = tuple[str, Difference | None, dict[str, float]]
 
 def print_engines(rows: Sequence[EngineRow]) -> None:
     """Times of every engine, and how far it is from torch."""
-    table = Table("engine", *rows[0][2], *SMALL, "equal", box=SIMPLE)
+    names = Column("engine", min_width=max(len(name) for name, _, _ in rows))
+    table = Table(names, *rows[0][2], *SMALL, "equal", box=SIMPLE, pad_edge=False)
     for name, difference, seconds in rows:
         cells = [f"{1000 * value:.1f}" for value in seconds.values()]
         if difference is not None:
