@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from rich.console import Console
 from torch import Tensor, nn
 
-from grex_ros.model.backbone import EfficientNetLite0
 from grex_ros.model.checkpoint import text_tensors
 from grex_ros.model.config import PRESETS, RelaConfig
+from grex_ros.model.efficientnet import EfficientNetLite0
 from grex_ros.model.pretrained import load_backbone, load_text
 from grex_ros.model.rela import ReLA
 from grex_ros.model.semantics import RegionSemantics

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from grex_ros.model.backbone import EfficientNetLite0
+from grex_ros.model.efficientnet import EfficientNetLite0
 from grex_ros.model.generation import PAD, Vocabulary
 from grex_ros.model.region_decoder import RegionState
 from grex_ros.model.rela import ReLA

@@ -22,13 +22,7 @@ from grex_ros.model.checkpoint import (
 )
 from grex_ros.model.engines import ExportedReLA, choose_engine
 from grex_ros.model.generation import choose
-from grex_ros.model.inference import (
-    GraphedModel,
-    compile_parts,
-    lower_weights,
-    plain_parts,
-    prepare,
-)
+from grex_ros.model.inference import GraphedModel, compile_parts, lower_weights, prepare
 from grex_ros.model.region_decoder import RegionState, RelaOutput
 from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import Tokenizer, tokenizer_for
@@ -37,7 +31,7 @@ from .description import Description, Region, read_regions, same_objects
 from .device import PRECISIONS, check_precision, choose_device
 from .membership import Floats, membership, shifted, sigmoid
 from .objects import Grounding, Status
-from .pictures import full_size, given_tensors, resize, resize_on_device
+from .pictures import PictureLoader, full_size, given_tensors
 from .reading import (
     Calibration,
     Objects,
@@ -98,7 +92,7 @@ class Grounder:
         self._size = (0, 0)  # height, width of the picture
         self._scaled = (0, 0)  # ... as the model sees it, without padding
         self._image_seconds = 0.0
-        self._pinned: Tensor | None = None  # where a GPU reads a picture fastest
+        self._load = PictureLoader(model.cfg)
 
     @property
     def device(self) -> torch.device:
@@ -164,7 +158,6 @@ class Grounder:
         self.dtype = PRECISIONS[precision]
         self._forget_picture()
         self.forget_words()
-        plain_parts(self.model)
         model = prepare(self.model.float().to(device))
         if self.dtype is not torch.float32:
             lower_weights(model, self.dtype)
@@ -231,20 +224,7 @@ class Grounder:
     def _pixels(self, image: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         """The picture (3, H, W) and as large as the model sees it (3, h, w), uint8 on the model's
         device."""
-        cfg, device = self.model.cfg, self.device
-        if device.type == "cpu":
-            whole = image.copy()  # the caller may go on to draw on it
-            return (
-                torch.from_numpy(whole).permute(2, 0, 1),
-                torch.from_numpy(resize(cfg, whole)).permute(2, 0, 1),
-            )
-        if self._pinned is None or self._pinned.shape != image.shape:
-            self._pinned = torch.empty(image.shape, dtype=torch.uint8, pin_memory=True)
-        # The picture before may still be on its way from there.
-        torch.cuda.current_stream(device).synchronize()
-        np.copyto(self._pinned.numpy(), image)
-        there = self._pinned.to(device, non_blocking=True).permute(2, 0, 1)
-        return there, resize_on_device(cfg, there)
+        return self._load(image, self.device)
 
     def _forget_picture(self) -> None:
         self._batch = self._state = self._whole_state = self._masks = None

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .backbone import EfficientNetLite0, LanguageSwin
+from .backbone import LanguageSwin
 from .config import RelaConfig
+from .efficientnet import EfficientNetLite0
 from .generation import ExpressionDecoder
 from .pixel_decoder import build_pixel_decoder
 from .region_decoder import RegionDecoder, RegionState, RelaOutput

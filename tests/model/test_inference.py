@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from grex_ros.model.backbone import EfficientNetLite0, WindowAttention, Windows
+from grex_ros.model.backbone import WindowAttention, Windows
 from grex_ros.model.config import RelaConfig
+from grex_ros.model.efficientnet import EfficientNetLite0
 from grex_ros.model.inference import (
     GraphedModel,
     compile_parts,
