@@ -12,7 +12,7 @@ from grex_ros.model.generation import PAD, UNKNOWN
 from grex_ros.model.proposals import Proposals
 from grex_ros.model.region_decoder import RegionState, RelaOutput
 
-from .matcher import box_corners, flat_matches, generalized_iou, match
+from .matcher import box_corners, flat_matches, generalized_iou, match, owners
 
 LABEL_SMOOTHING = 0.1  # of words
 CLASS_WEIGHT = (0.9, 1.1)  # of background and target, as in the official loss
@@ -80,13 +80,11 @@ def instance_losses(
     losses: dict[str, Tensor] = {}
     matches: list[tuple[Tensor, Tensor]] = []
     depth, each = len(state.layers), len(truth)
-    masks, boxes, objectness = (
-        torch.cat([layer[part] for layer in state.layers]).float() for part in range(3)
-    )
+    parts = [torch.cat(layers).float() for layers in zip(*state.layers, strict=True)]
     found = match(
-        masks,
-        boxes,
-        objectness,
+        parts[0],
+        parts[1],
+        parts[2],
         [t.masks for t in truth] * depth,
         [t.boxes for t in truth] * depth,
     )
@@ -139,8 +137,7 @@ def proposal_losses(found: Proposals, truth: list[PictureTruth]) -> dict[str, Te
     y = torch.arange(h, device=peaks.device)
     x = torch.arange(w, device=peaks.device)
     boxes = torch.cat([t.boxes for t in truth])
-    counts = torch.tensor([len(t.boxes) for t in truth])
-    picture = torch.arange(len(truth)).repeat_interleave(counts).to(peaks.device)
+    picture = owners([len(t.boxes) for t in truth], peaks.device)
     size = boxes.new_tensor((w, h))
     centre = (boxes[:, :2] * size).long().clamp(min=0)
     centre = torch.minimum(centre, centre.new_tensor((w - 1, h - 1)))

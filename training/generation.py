@@ -24,7 +24,7 @@ from grex_ros.model.generation import (
 from grex_ros.model.region_decoder import RegionState
 from grex_ros.model.rela import ReLA
 from training.criterion import PictureTruth
-from training.matcher import flat_matches
+from training.matcher import flat_matches, owners
 
 MOST_WORDS = 1500
 LEAST_COUNT = 2  # a word said once is a slip more often than not
@@ -79,7 +79,7 @@ def training_sets(
         wanted: (E,) bool, which of all expressions of ``truth``, in their order.
     """
     assert state.boxes is not None
-    device, pictures = wanted.device, len(truth)
+    device = wanted.device
     boxes, masks = (pad_sequence([getattr(t, n) for t in truth], True) for n in ("boxes", "masks"))
     picture, region, item = flat_matches(matches)
     overlap = box_overlap(boxes, state.boxes.detach().float())
@@ -94,8 +94,7 @@ def training_sets(
     inside = torch.where(by_box[..., None, None], framed, masks)
     pooled = pool(state.mask_features, inside)
 
-    counts = torch.tensor([len(t.meant) for t in truth])
-    own = torch.arange(pictures).repeat_interleave(counts).to(device)[wanted]
+    own = owners([len(t.meant) for t in truth], device)[wanted]
     fill = seen.shape[1]
     meant = torch.cat([F.pad(t.meant, (0, fill - t.meant.shape[1])) for t in truth])[wanted] > 0.5
     by_region, others = place[own], ~seen[own] | dropped[own]

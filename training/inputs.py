@@ -27,8 +27,11 @@ class Collate:
     """What a DataLoader's worker makes of samples, so that the process which trains has little to
     do beside it: a :class:`Batch`, or the list of :class:`OfficialSample` as it is."""
 
-    def __init__(self, tokenizer: Tokenizer, vocabulary: Vocabulary | None, most: int) -> None:
-        """``vocabulary`` and ``most`` words of the generation head, where there is one."""
+    def __init__(
+        self, tokenizer: Tokenizer | None, vocabulary: Vocabulary | None, most: int
+    ) -> None:
+        """``tokenizer`` where the texts are to be encoded anew; ``vocabulary`` and ``most`` words
+        of the generation head, where there is one."""
         self.tokenizer, self.vocabulary, self.most = tokenizer, vocabulary, most
 
     def __call__(self, samples: list[Any]) -> Any:
@@ -36,7 +39,8 @@ class Collate:
         if not isinstance(samples[0], Sample):
             return samples
         batch = Batch.of(samples)
-        batch.words = self.tokenizer([text for sample in samples for text in sample.texts])
+        if self.tokenizer is not None:
+            batch.words = self.tokenizer([text for sample in samples for text in sample.texts])
         if self.vocabulary is not None:
             batch.sentences = target_sentences(self.vocabulary, samples, self.most)
         return batch
@@ -53,7 +57,9 @@ class StepInputs:
         self.regions = RegionCache(model)
         head = model.generation
         vocabulary, most = (None, 0) if head is None else (head.vocabulary, head.most)
-        self.collate = Collate(self.tokenizer, vocabulary, most)
+        # A CPU encodes each text once; a GPU all of a batch in less time than it looks them up.
+        anew = device.type != "cpu" and not config.freeze_grounding
+        self.collate = Collate(self.tokenizer if anew else None, vocabulary, most)
         semantics = model.region_decoder.semantics
         frozen = config.freeze_image or config.freeze_grounding
         self.classes = None
@@ -88,9 +94,8 @@ class StepInputs:
         return pictures, words, mask, truth, phrases, phrase_words, sentences, classes
 
     def _words(self, batch: Batch, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """On a CPU each text is encoded once; a GPU encodes all of them in less time than it takes
-        to look them up."""
-        if self.device.type == "cpu" or batch.words is None:
+        """Features and mask of ``texts``, which are those of ``batch``."""
+        if batch.words is None:
             return self.words(texts, self.device)
         tokens, mask = (x.to(self.device, non_blocking=True) for x in batch.words)
         with torch.no_grad():

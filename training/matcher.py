@@ -73,6 +73,9 @@ def match(
 def flat_matches(matches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
     """Picture, region and object of every pair, each (N,)."""
     regions, objects = (torch.cat([pair[k] for pair in matches]) for k in (0, 1))
-    counts = torch.tensor([len(pair[0]) for pair in matches])
-    picture = torch.arange(len(matches)).repeat_interleave(counts)
-    return picture.to(regions.device), regions, objects
+    return owners([len(pair[0]) for pair in matches], regions.device), regions, objects
+
+
+def owners(counts: Sequence[int], device: torch.device) -> Tensor:
+    """0 ``counts[0]`` times, 1 ``counts[1]`` times, and so on: whose row each one is."""
+    return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(device)

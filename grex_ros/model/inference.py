@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from .backbone import LanguageSwin, PixelWordFusion, SwinBlock
-from .region_decoder import RegionState, RelaOutput
+from .region_decoder import RegionDecoder, RegionState, RelaOutput
 from .rela import ReLA
 from .resnet import NormedConv
 
@@ -23,8 +23,7 @@ WORD_STEP = 8  # sentences are filled up to a multiple, so that few lengths need
 def prepare(model: ReLA) -> ReLA:
     """Folds batch norms into the convolutions before them and lays the weights out for them.
     The model cannot be trained or saved afterwards. Returns the same model."""
-    if isinstance(model, ReLA):  # tests also give a trunk alone
-        plain_parts(model)
+    plain_parts(model)
     model.eval().requires_grad_(False)
     for module in list(model.modules()):
         if isinstance(module, nn.Sequential):
@@ -74,11 +73,12 @@ def compile_parts(model: ReLA, backend: str = "inductor") -> None:
     )
 
 
-def plain_parts(model: ReLA) -> None:
+def plain_parts(model: nn.Module) -> None:
     """The model as it was before :func:`compile_parts`."""
-    for part in _compiled_parts(model):
+    for part in model.modules():
         part._compiled_call_impl = None
-    model.region_decoder.__dict__.pop("encode_image", None)
+        if isinstance(part, RegionDecoder):
+            vars(part).pop("encode_image", None)
 
 
 def _compiled_parts(model: ReLA) -> list[nn.Module]:

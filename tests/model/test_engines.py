@@ -204,7 +204,8 @@ def test_torch_is_never_another(cache: Path, model: ReLA) -> None:
 
 
 def test_an_unknown_engine_is_refused(model: ReLA) -> None:
-    with pytest.raises(ValueError, match="engine must be auto, torch, compile, onnx"):
+    known = "auto, torch, compile, onnxruntime or openvino"
+    with pytest.raises(ValueError, match=f"engine must be {known}"):
         choose_engine(model, DIGEST, "tensorrt")
 
 

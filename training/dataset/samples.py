@@ -255,7 +255,8 @@ class Batch:
     tensors: dict[str, Tensor]  # pixels, masks, boxes, meant, outlined
     shapes: list[dict[str, torch.Size]]  # of every sample
     about: list[tuple[int, list[str], list[str]]]  # index, texts, names of the objects
-    # All texts as :class:`Tokenizer` gives them, and what :func:`target_sentences` makes of them.
+    # All texts as :class:`Tokenizer` gives them, where they are to be encoded anew, and what
+    # :func:`target_sentences` makes of them.
     words: tuple[Tensor, Tensor] | None = None
     sentences: Tensor | None = None
 
