@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from grex_ros.grounding.device import check_precision, choose_device
-from grex_ros.grounding.grounder import Grounder, Thresholds
+from grex_ros.grounding.grounder import Grounder
+from grex_ros.grounding.reading import Thresholds
 from grex_ros.model.config import RelaConfig
 from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import tokenizer_for

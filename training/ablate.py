@@ -29,6 +29,7 @@ WITHOUT_INSTANCES = {
     "region_appearance": False,
     "region_geometry": False,
     "region_semantics": False,
+    "refine_side": 0,
     "phrase_alignment": False,
     "relevance_no_target": False,
     "count_classes": 0,

@@ -109,7 +109,7 @@ def best_shifts(datasets: Sequence[Scores], measures: Sequence[str]) -> tuple[fl
 
 def collect(grounder: Grounder, records: Sequence[Record], progress: Progress) -> Scores:
     """Asks a Grounder every expression of the records, once. DatasetError as in read_image."""
-    from grex_ros.grounding.grounder import Thresholds
+    from grex_ros.grounding.reading import Thresholds
 
     # As far shifted as will be tried, so that every object that may ever count is there.
     far = Calibration(target=LARGEST, no_target=-LARGEST)
@@ -134,7 +134,7 @@ def best_mask_shift(
 ) -> float:
     """The mask shift of the highest mean IoU of expressions with targets, all else as ``found``;
     of equals the smallest."""
-    from grex_ros.grounding.grounder import Thresholds
+    from grex_ros.grounding.reading import Thresholds
 
     total = dict.fromkeys(sorted(MASK_SHIFTS, key=abs), 0.0)
     grounder.thresholds = Thresholds()

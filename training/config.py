@@ -81,6 +81,7 @@ class TrainConfig:
     text_layers: int = 10  # so many first layers of a BERT learn, where it comes from no wheel
     freeze_image: bool = False
     freeze_grounding: bool = False  # train the generation head alone
+    only_refiner: bool = False  # train alone what draws masks anew
     drop_path: float = 0.0  # stochastic depth of the Swin's last block, less in those before it
     init_backbone: str = ""  # Hugging Face Swin or ResNet-50: a folder, .safetensors or .bin
     init_text: str = ""  # Hugging Face BERT, likewise
@@ -109,6 +110,8 @@ class TrainConfig:
             raise ConfigError(
                 f"precision: must be one of {', '.join(PRECISIONS)}, not {self.precision!r}"
             )
+        if self.only_refiner and (self.freeze_image or self.freeze_grounding):
+            raise ConfigError("only_refiner: leaves nothing for freeze_image and freeze_grounding")
         for name in ("batch_size", "accumulation", "expressions"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: must be at least 1, not {getattr(self, name)}")

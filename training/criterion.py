@@ -39,6 +39,8 @@ class LossWeights:
     alignment: float = 0.5
     semantics: float = 1.0
     generation: float = 0.5
+    outline: float = 1.0
+    outline_dice: float = 1.0
 
 
 @dataclass(frozen=True)

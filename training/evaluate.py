@@ -56,7 +56,8 @@ from training.scoring import (
 )
 
 if TYPE_CHECKING:
-    from grex_ros.grounding.grounder import Grounder, Thresholds
+    from grex_ros.grounding.grounder import Grounder
+    from grex_ros.grounding.reading import Thresholds
 
 TASKS = ("gres", "grec", "greg")
 DESCRIPTIONS_SHOWN = 12

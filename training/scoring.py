@@ -29,7 +29,8 @@ from training.dataset import official
 from training.dataset.records import Record, ReferringExpression, merged_mask, read_image
 
 if TYPE_CHECKING:
-    from grex_ros.grounding.grounder import Grounder, Thresholds
+    from grex_ros.grounding.grounder import Grounder
+    from grex_ros.grounding.reading import Thresholds
 
 Predict: TypeAlias = Callable[[np.ndarray, Sequence[str]], Sequence[Grounding]]
 """Image (H, W, 3) uint8 RGB and expressions in, one Grounding for each expression out."""

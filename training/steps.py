@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,7 @@ from training.criterion import (
 from training.dataset.samples import Sample
 from training.generation import bare, training_sets
 from training.matcher import flat_matches
+from training.outlines import Closeup, outline_losses, windows
 from training.parameters import load_trunk
 
 
@@ -50,12 +52,20 @@ class EncodedPictures:
 class TrainingStep(nn.Module):
     """The model with its loss, so that one forward call does a whole training step.
 
-    With ``only_generation`` all but the generation head is left alone.
+    With ``only_generation`` all but the generation head is left alone, with ``only_refiner`` all
+    but what draws masks anew.
     """
 
-    def __init__(self, model: ReLA, loss: LossWeights, only_generation: bool = False) -> None:
+    def __init__(
+        self,
+        model: ReLA,
+        loss: LossWeights,
+        only_generation: bool = False,
+        only_refiner: bool = False,
+    ) -> None:
         super().__init__()
-        self.model, self.loss, self.only_generation = model, loss, only_generation
+        self.model, self.loss = model, loss
+        self.only_generation, self.only_refiner = only_generation, only_refiner
 
     def forward(
         self,
@@ -67,11 +77,15 @@ class TrainingStep(nn.Module):
         phrase_words: tuple[Tensor, Tensor],
         sentences: Tensor | None = None,
         classes: Tensor | None = None,
+        closeups: Sequence[Closeup] = (),
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """``pictures`` (B, 3, H, W) normalised, or what a frozen image part made of them;
         ``words`` (B*E, L, C) in the order of ``truth``; ``phrases`` are all names in ``truth``,
         ``phrase_words`` their features and mask; ``sentences`` (B*E, T) see
-        :func:`target_sentences`; ``classes`` see :class:`PretrainedClasses`."""
+        :func:`target_sentences`; ``classes`` see :class:`PretrainedClasses`; ``closeups`` of the
+        pictures, for the refiner."""
+        if self.only_refiner:
+            return self._refiner_alone(pictures, truth, closeups)
         if self.only_generation:
             return self._generation_alone(pictures, truth, sentences)
         if isinstance(pictures, EncodedPictures):
@@ -138,6 +152,20 @@ class TrainingStep(nn.Module):
         losses = self._generation(state, truth, matches, sentences)
         if not losses:  # no expression of this batch has a target
             losses = {"generation": 0 * self.model.generation.word_bias.sum()}
+        return weighted_sum(losses, self.loss), {k: v.detach() for k, v in losses.items()}
+
+    def _refiner_alone(
+        self,
+        pictures: Tensor | EncodedPictures,
+        truth: list[PictureTruth],
+        closeups: Sequence[Closeup],
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.model.mask_refiner is None or not isinstance(pictures, Tensor):
+            raise ValueError(f"preset {self.model.cfg.name} has no mask refiner to train")
+        with torch.no_grad():
+            state = self.model.encode_image(pictures)
+            pixels, coarse, drawn = windows(state, truth, closeups, self.model.draw_side)
+        losses = outline_losses(self.model.refine_masks(pixels, coarse).float(), drawn)
         return weighted_sum(losses, self.loss), {k: v.detach() for k, v in losses.items()}
 
 

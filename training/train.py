@@ -16,7 +16,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,6 +93,7 @@ def load_pictures(records: list[list[Record]], cfg: RelaConfig, config: TrainCon
             config.zoom * augment,
             config.substitution,
             config.mirror * augment,
+            config.only_refiner,
         )
         for r in records
     ]
@@ -102,7 +103,8 @@ def load_pictures(records: list[list[Record]], cfg: RelaConfig, config: TrainCon
 class Trainer:
     """A run in a folder: model, moving average, optimizer, and where it stands."""
 
-    def __init__(self, config: TrainConfig, out: Path) -> None:
+    def __init__(self, config: TrainConfig, out: Path, words: Sequence[str] = ()) -> None:
+        """``words`` that the generation head can say; without them those of the data."""
         self.config, self.out = config, out
         # A batch without a target does not use the generation head.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
@@ -126,8 +128,8 @@ class Trainer:
         ]
         if cfg.generation_layers:
             everything = (e for rs in records for r in rs for e in r.expressions)
-            words = state and state["generation_words"]
-            words = words or cfg.generation_words  # counting a million takes minutes
+            words = state["generation_words"] if state else words or cfg.generation_words
+            # Counting a million takes minutes.
             words = words or vocabulary(e.text for e in everything if not e.no_target)
             cfg = cfg.replace(generation_words=tuple(words))
         self.pictures = load_pictures(records, cfg, config)
@@ -138,7 +140,7 @@ class Trainer:
         layout = memory_format(self.accelerator.device)
         nn.Module.to(model, memory_format=layout)  # type: ignore[call-overload]
         step = (
-            TrainingStep(model, config.loss, config.freeze_grounding)
+            TrainingStep(model, config.loss, config.freeze_grounding, config.only_refiner)
             if cfg.text_wheel
             else OfficialStep(model, config.official_loss)
         )
@@ -312,6 +314,7 @@ class Trainer:
         found = checkpoint_config(path)
         own = dataclasses.asdict(self.model.cfg)
         free = {"name", "image_size", "drop_path", *(n for n in own if n.startswith("generation"))}
+        free.add("refine_side")
         other = [
             f"{name}: {value!r} -> {own[name]!r}"
             for name, value in dataclasses.asdict(found).items()
@@ -377,7 +380,9 @@ def main(
         settings = settings.replace(init_backbone=init_backbone)
     if init_text:
         settings = settings.replace(init_text=init_text)
-    trainer = Trainer(settings, out)
+    # What the head can say stays as it is where it does not learn.
+    words = checkpoint_config(init).generation_words if init and settings.only_refiner else ()
+    trainer = Trainer(settings, out, words)
     if init is not None and trainer.step == 0:
         trainer.start_from(init)
     trainer.train()

@@ -7,7 +7,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,13 @@ from grex_ros.model.checkpoint import (
 )
 from grex_ros.model.engines import ExportedReLA, choose_engine
 from grex_ros.model.generation import choose
-from grex_ros.model.inference import GraphedModel, compile_parts, lower_weights, prepare
+from grex_ros.model.inference import (
+    GraphedModel,
+    autocast,
+    compile_parts,
+    lower_weights,
+    prepare,
+)
 from grex_ros.model.region_decoder import RegionState, RelaOutput
 from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import Tokenizer, tokenizer_for
@@ -35,6 +41,7 @@ from .pictures import PictureLoader, full_size, given_tensors
 from .reading import (
     Calibration,
     Objects,
+    Thresholds,
     objects_from_mask,
     objects_from_regions,
     target_probability,
@@ -47,21 +54,6 @@ WARM_UP_TEXTS = ("the cup", "the red cup to the left of the blue bowl")
 BEAMS = 4  # of a description
 MOST_BEAMS = 16
 AT_ONCE = 8  # expressions in one pass of a backbone that reads them
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """When something is said to be there, each 0..1.
-
-    Attributes:
-        target: least score of an object (probability that it is meant, see ``membership``).
-        mask: least probability of a pixel of an object.
-        no_target: from this no-target score on, the answer is "no target".
-    """
-
-    target: float = 0.5
-    mask: float = 0.5
-    no_target: float = 0.5
 
 
 class Grounder:
@@ -173,6 +165,8 @@ class Grounder:
             self.set_image(np.zeros((height, width, 3), np.uint8))
             for text in WARM_UP_TEXTS:
                 self.ground([text])
+            if self._state is not None and self._masks and self._state.boxes is not None:
+                self._masks.warm_up(self._state.masks[0], self._state.boxes[0])
         self._forget_picture()
 
     def make_room(self, how: str) -> str:
@@ -213,7 +207,7 @@ class Grounder:
         self._size = image.shape[:2]
         whole, pixels = self._pixels(image)
         self._scaled = (pixels.shape[1], pixels.shape[2])
-        self._masks = RegionMasks(pixels, whole)
+        self._masks = RegionMasks(self._draw, pixels, whole)
         with self._autocast():
             batch = self.model.normalise([pixels]).contiguous(memory_format=torch.channels_last)
             if not self.model.cfg.language_in_backbone:
@@ -317,12 +311,13 @@ class Grounder:
             state = self.engine.encode_image(batch, words, mask)
             return self.engine.ground(state.repeat([1] * len(words)), words, mask)
 
+    def _draw(self, *regions: Tensor) -> tuple[Tensor, Tensor]:
+        model = self.engine if isinstance(self.engine, GraphedModel) else self.model
+        with self._autocast():
+            return model.draw_masks(*regions)
+
     def _autocast(self) -> torch.autocast:
-        enabled = self.dtype is not torch.float32
-        dtype = self.dtype if enabled else torch.bfloat16
-        # Casts that were kept from one graph would be missing in the next.
-        keep = self.device.type != "cuda"
-        return torch.autocast(self.device.type, dtype, enabled, cache_enabled=keep)
+        return autocast(self.device, self.dtype)
 
     def _encode(self, expressions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Word features (B, L, C) and mask (B, L), each expression encoded once."""

@@ -22,6 +22,21 @@ SPECK = 0.02  # parts of a mask below this share of the largest one are left out
 
 
 @dataclass(frozen=True)
+class Thresholds:
+    """When something is said to be there, each 0..1.
+
+    Attributes:
+        target: least score of an object (probability that it is meant, see ``membership``).
+        mask: least probability of a pixel of an object.
+        no_target: from this no-target score on, the answer is "no target".
+    """
+
+    target: float = 0.5
+    mask: float = 0.5
+    no_target: float = 0.5
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What a checkpoint's calibration adds to the model's logits, so that 0.5 is the right
     threshold of target scores, no-target scores and pixels; see ``training.calibrate``."""

@@ -68,6 +68,7 @@ class RelaConfig:
     instance_heads: bool = False  # target score, box and own mask of every region
     count_classes: int = 0  # 0, 1, ... count_classes - 1 or more
     relevance_no_target: bool = False  # no-target from relevance-weighted regions and the sentence
+    refine_side: int = 0  # of crops in which masks are drawn anew, a multiple of 8; 0 = none are
     generation_layers: int = 0  # of the decoder that says what a set of regions is; 0 = none
     generation_words: tuple[str, ...] = ()  # that it can say; training takes them from the dataset
     generation_tokens: int = 24  # the longest expression, its end included
@@ -96,6 +97,10 @@ class RelaConfig:
         ):
             if getattr(self, name) and not (self.instance_heads and self.image_layers):
                 raise ValueError(f"{name} needs instance_heads and image_layers")
+        if self.refine_side < 0 or self.refine_side % 8:
+            raise ValueError(f"refine_side must be a multiple of 8, not {self.refine_side}")
+        if self.refine_side and not self.instance_heads:
+            raise ValueError("refine_side needs instance_heads")
         if self.region_geometry and not self.region_region:
             raise ValueError("region_geometry needs region_region")
         if self.region_semantics and self.backbone != "efficientnet_lite0":
@@ -182,6 +187,7 @@ PRESETS: dict[str, RelaConfig] = {
         instance_heads=True,
         count_classes=6,
         relevance_no_target=True,
+        refine_side=64,
         generation_layers=2,
     ),
 }

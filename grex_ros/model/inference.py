@@ -16,7 +16,7 @@ from .region_decoder import RegionDecoder, RegionState, RelaOutput
 from .rela import ReLA
 from .resnet import NormedConv
 
-GRAPHS = 16  # CUDA graphs that are kept
+GRAPHS = 32  # CUDA graphs that are kept
 WORD_STEP = 8  # sentences are filled up to a multiple, so that few lengths need a graph
 
 
@@ -57,6 +57,16 @@ def lower_weights(model: ReLA, dtype: torch.dtype) -> None:
         elif isinstance(module, nn.MultiheadAttention):
             module.in_proj_weight.data = module.in_proj_weight.data.to(dtype)
             module.in_proj_bias.data = module.in_proj_bias.data.to(dtype)
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """In which a model of ``dtype`` runs; float32 is left alone."""
+    enabled = dtype is not torch.float32
+    # Casts that were kept from one graph would be missing in the next.
+    keep = device.type != "cuda"
+    return torch.autocast(
+        device.type, dtype if enabled else torch.bfloat16, enabled, cache_enabled=keep
+    )
 
 
 def compile_parts(model: ReLA, backend: str = "inductor") -> None:
@@ -122,6 +132,20 @@ class GraphedModel:
         # The state's tensors belong to a graph, which always leaves them in the same place.
         key = ("words", state.mask_features.data_ptr(), tuple(state.counts), words.shape)
         return self._run(key, lambda w, m: self.model.ground(state, w, m), [words, word_mask])
+
+    def draw_masks(
+        self, logits: Tensor, boxes: Tensor, seen: Tensor, whole: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`ReLA.draw_masks`; filled up to a power of two regions, so that a few graphs do
+        for any number."""
+        n = len(boxes)
+        fill = (1 << (n - 1).bit_length()) - n
+        logits = F.pad(logits, (0, 0, 0, 0, 0, fill))
+        boxes = F.pad(boxes, (0, 0, 0, fill), value=0.5)
+        given = [logits, boxes, seen, whole]
+        key = ("masks", *(t.shape for t in given))
+        masks, corners = self._run(key, self.model.draw_masks, given)
+        return masks[:n], corners[:n]
 
     def _run(self, key: Hashable, step: Callable[..., Any], tensors: list[Tensor]) -> Any:
         if key not in self._steps:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import RelaConfig
-from .tables import constant_table, pixel_centres, sine_position
+from .tables import constant_table, map_size, pixel_centres, sine_position
 
 
 class DeformableAttention(nn.Module):
@@ -120,12 +120,6 @@ def sample_bags(
         per_sample_weights=factors.view(b * n * heads, -1),
     )
     return out.view(b, n, heads * c)
-
-
-@constant_table()
-def map_size(width: int, height: int, device: torch.device) -> Tensor:
-    """(2,): a tensor that is there already, since a CUDA graph cannot take one from the CPU."""
-    return torch.tensor((width, height), device=device)
 
 
 def bordered(value: Tensor, sizes: list[tuple[int, int]]) -> Tensor:

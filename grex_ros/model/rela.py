@@ -10,11 +10,14 @@ from .backbone import LanguageSwin
 from .config import RelaConfig
 from .efficientnet import EfficientNetLite0
 from .generation import ExpressionDecoder
+from .guided_filter import guided
+from .mask_refiner import PLAIN_SIDE, MaskRefiner, surroundings
 from .pixel_decoder import build_pixel_decoder
 from .region_decoder import RegionDecoder, RegionState, RelaOutput
 from .resnet import ResNet50
 from .text_encoder import TextAdapter, build_text_encoder
 
+CERTAIN = 1e-4  # of a mask's probabilities, which become logits
 STRIDE = 32  # images are padded to multiples of it
 
 
@@ -36,6 +39,7 @@ class ReLA(nn.Module):
         self.pixel_decoder = build_pixel_decoder(cfg, self.backbone.channels)
         self.region_decoder = RegionDecoder(cfg, self.backbone.channels[-1])
         self.generation = ExpressionDecoder(cfg) if cfg.generation_layers else None
+        self.mask_refiner = MaskRefiner() if cfg.refine_side else None
         for name in ("pixel_mean", "pixel_std"):
             value = torch.tensor(getattr(cfg, name)).view(3, 1, 1)
             self.register_buffer(name, value, persistent=False)
@@ -78,6 +82,35 @@ class ReLA(nn.Module):
         if self.text_adapter is not None:
             words = self.text_adapter(words, word_mask)
         return self.region_decoder(state, words, word_mask)
+
+    def draw_masks(
+        self, logits: Tensor, boxes: Tensor, seen: Tensor, whole: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Masks of regions of one picture at its own size, each in a window around its box: drawn
+        anew by the refiner where there is one, their edges on those of the picture.
+
+        Args:
+            as :func:`~grex_ros.model.mask_refiner.surroundings` takes them.
+
+        Returns:
+            Logits (N, S, S), and the corners (N, 4) of the windows in pixels of ``seen``, which may
+            lie beyond its edges.
+        """
+        corners, crops, coarse = surroundings(logits, boxes, seen, whole, self.draw_side)
+        probability = self.refine_masks(crops, coarse).float().sigmoid()
+        return guided(probability, crops / 255).logit(CERTAIN), corners
+
+    @property
+    def draw_side(self) -> int:
+        """Pixels along a side of the windows in which masks are drawn."""
+        return self.cfg.refine_side or PLAIN_SIDE
+
+    def refine_masks(self, crops: Tensor, coarse: Tensor) -> Tensor:
+        """Pixels (N, 3, S, S) 0..255 and logits (N, S, S) of the masks so far -> logits; the same
+        ones where there is no refiner."""
+        if self.mask_refiner is None:
+            return coarse
+        return self.mask_refiner((crops - self.pixel_mean) / self.pixel_std, coarse)
 
     def forward(self, images: list[Tensor], tokens: Tensor, word_mask: Tensor) -> RelaOutput:
         """B pictures (3, h, w) RGB 0..255 and B expressions (B, L), one each."""

@@ -62,3 +62,9 @@ def pixel_centres(height: int, width: int, device: torch.device) -> Tensor:
     x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width
     grid = torch.stack((x[None].expand(height, -1), y[:, None].expand(-1, width)), -1)
     return grid.flatten(0, 1)
+
+
+@constant_table()
+def map_size(width: float, height: float, device: torch.device) -> Tensor:
+    """(2,): a tensor that is there already, since a CUDA graph cannot take one from the CPU."""
+    return torch.tensor((width, height), device=device)

@@ -15,9 +15,10 @@ from grex_ros.grounding.description import (
     read_regions,
     same_objects,
 )
-from grex_ros.grounding.grounder import Grounder, Thresholds
+from grex_ros.grounding.grounder import Grounder
 from grex_ros.grounding.objects import GroundedObject, Grounding, Status
 from grex_ros.grounding.pictures import given_tensors
+from grex_ros.grounding.reading import Thresholds
 from grex_ros.model.checkpoint import CheckpointError
 from grex_ros.model.engines import ExportedReLA
 from grex_ros.model.inference import GraphedModel

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from grex_ros.grounding.grounder import Grounder, Thresholds, choose_device
+from grex_ros.grounding.grounder import Grounder, choose_device
 from grex_ros.grounding.objects import Grounding, Status, crop_mask
 from grex_ros.grounding.pictures import full_size
+from grex_ros.grounding.reading import Thresholds
 
 
 @pytest.fixture(scope="module")

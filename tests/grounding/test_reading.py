@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from grex_ros.grounding.grounder import Grounder, Thresholds
+from grex_ros.grounding.grounder import Grounder
 from grex_ros.grounding.objects import Cropped, Status
-from grex_ros.grounding.reading import objects_from_mask, objects_from_regions, target_probability
+from grex_ros.grounding.reading import (
+    Thresholds,
+    objects_from_mask,
+    objects_from_regions,
+    target_probability,
+)
 from grex_ros.model.config import RelaConfig
 from grex_ros.model.rela import ReLA, official_decision
 from grex_ros.model.text_encoder import tokenizer_for

@@ -1,8 +1,6 @@
-"""Masks follow the edges of the picture, at every size, and nothing is lost on the way."""
+"""Masks have their places in the picture at every size, follow its edges, and none is lost."""
 
 from __future__ import annotations
-
-import itertools
 
 import numpy as np
 import pytest
@@ -12,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grex_ros.grounding import refinement
-from grex_ros.grounding.grounder import Grounder, Thresholds
-from grex_ros.grounding.objects import Cropped, crop_mask
+from grex_ros.grounding.grounder import Grounder
+from grex_ros.grounding.objects import Cropped
 from grex_ros.grounding.pictures import full_size
-from grex_ros.grounding.refinement import RegionMasks, refine
+from grex_ros.grounding.reading import Thresholds
+from grex_ros.grounding.refinement import Draw, RegionMasks, place
+from grex_ros.model.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint
+from grex_ros.model.mask_refiner import surroundings
 from grex_ros.model.rela import STRIDE
 
 SEEN = (120, 160)
@@ -59,80 +60,109 @@ def iou(cropped: Cropped | None, truth: torch.Tensor) -> float:
     return float((found & other).sum() / (found | other).sum())
 
 
+def plain(
+    logits: torch.Tensor, boxes: torch.Tensor, seen: torch.Tensor, whole: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As a model without a refiner draws."""
+    corners, _, coarse = surroundings(logits, boxes, seen, whole, 64)
+    return coarse, corners
+
+
+def around(inside: torch.Tensor, grow: float = 1.0) -> torch.Tensor:
+    """Boxes (N, 4) of what is ``inside`` pictures of SEEN, as parts of the padded one."""
+    boxes = []
+    for mask in inside:
+        y, x = (torch.nonzero(mask.any(axis)).flatten() for axis in (1, 0))
+        low, high = torch.stack((x[0], y[0])), torch.stack((x[-1], y[-1])) + 1
+        boxes.append(torch.cat(((low + high) / 2, grow * (high - low))))
+    padded = torch.tensor([160.0, 128.0, 160.0, 128.0])  # SEEN, to full strides
+    return torch.stack(boxes) / padded
+
+
+@pytest.fixture(scope="module")
+def trained() -> Draw:
+    """As the model in the package draws."""
+    model = load_checkpoint(DEFAULT_CHECKPOINT)[0]
+    assert model.mask_refiner is not None
+
+    @torch.inference_mode()
+    def draw(*given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return model.draw_masks(*given)
+
+    return draw
+
+
 @pytest.mark.parametrize("size", [SEEN, (480, 640), (300, 400)])
-def test_edges_are_where_the_picture_has_them(size: tuple[int, int]) -> None:
+def test_edges_are_where_the_picture_has_them(size: tuple[int, int], trained: Draw) -> None:
     circle = (0.43, 0.31, 0.071)
-    truth = discs(size, circle)
-    logits = cells(discs(SEEN, circle))
-    masks = RegionMasks(photograph(discs(SEEN, circle)[0]), photograph(truth[0]))
-    plain = iou(crop_mask((full_size(logits, SEEN, size)[0] > 0).numpy()), truth[0])
-    refined = iou(masks(logits, WHOLE, [0], 0.5)[0], truth[0])
-    assert refined > 0.95 and 1 - refined < 0.6 * (1 - plain)
+    truth, seen = discs(size, circle), discs(SEEN, circle)
+    pictures, given = (photograph(seen[0]), photograph(truth[0])), (cells(seen), around(seen))
+    drawn, refined = (
+        iou(RegionMasks(draw, *pictures)(*given, [0], 0.5)[0], truth[0])
+        for draw in (plain, trained)
+    )
+    assert refined > 0.95 and 1 - refined < 0.6 * (1 - drawn)
 
 
-def test_a_thing_of_the_same_colour_beside_it_is_not_taken() -> None:
+def test_a_thing_of_the_same_colour_beside_it_is_not_taken(trained: Draw) -> None:
     two = discs((120, 160), (0.3, 0.4, 0.06), (0.43, 0.4, 0.06))  # two pixels between them
     image = photograph(two.any(0))
-    masks = RegionMasks(image, image)(cells(two), WHOLE, [0, 1], 0.5)
+    masks = RegionMasks(trained, image, image)(cells(two), around(two), [0, 1], 0.5)
     for mask, truth in zip(masks, two, strict=True):
         assert iou(mask, truth) > 0.9
 
 
-def test_where_there_is_no_edge_the_mask_stays() -> None:
-    truth = discs(SEEN, (0.5, 0.4, 0.1))
-    logits = cells(truth)
-    plain = torch.full((3, *SEEN), 77, dtype=torch.uint8)
-    expected = full_size(logits, SEEN, SEEN)[0] > 0
-    assert iou(RegionMasks(plain, plain)(logits, WHOLE, [0], 0.5)[0], expected) > 0.85
+@pytest.mark.parametrize("size", [SEEN, (480, 640)])
+def test_without_a_refiner_a_mask_is_as_the_model_has_drawn_it(size: tuple[int, int]) -> None:
+    circles = ((0.43, 0.31, 0.071), (0.9, 0.1, 0.12), (0.2, 0.6, 0.2))  # two are cut by the edge
+    seen = discs(SEEN, *circles)
+    logits = cells(seen)
+    images = photograph(seen.any(0)), photograph(discs(size, *circles).any(0))
+    expected = full_size(logits, SEEN, size) > 0
+    found = RegionMasks(plain, *images)(logits, around(seen), [0, 1, 2], 0.5)
+    for cropped, whole in zip(found, expected, strict=True):
+        assert iou(cropped, whole) > 0.97
 
 
-def test_what_the_filter_would_wipe_out_stays() -> None:
-    """A mask that has nothing to do with the colours under it."""
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randint(0, 256, (3, *SEEN), generator=generator, dtype=torch.uint8)
-    logits = torch.full((1, 32, 40), -9.0)
-    logits[0, 10:12, 10] = 4.0
-    (found,) = RegionMasks(noise, noise)(logits, WHOLE, [0], 0.5)
-    assert iou(found, full_size(logits, SEEN, SEEN)[0] > 0) == 1
-
-
-def test_a_part_of_the_picture_is_as_good_as_the_whole() -> None:
-    """On a CPU only the surroundings of a mask are looked at."""
-    for size in (SEEN, (480, 640)):
-        circles = ((0.43, 0.31, 0.071), (0.9, 0.1, 0.12))
-        seen = photograph(discs(SEEN, *circles).any(0))
-        image = photograph(discs(size, *circles).any(0))
-        logits = cells(discs(SEEN, *circles))
-        whole = refine(full_size(logits, SEEN, SEEN).sigmoid(), seen, image) >= 0.5
-        for cropped, expected in zip(
-            RegionMasks(seen, image)(logits, WHOLE, [0, 1], 0.5), whole, strict=True
-        ):
-            assert iou(cropped, expected) > 0.99
+def test_a_crop_lies_where_it_was_cut() -> None:
+    """A logit that is x - 20 in pixels of a picture: at least 0 from column 20 on."""
+    for corners in ((10.0, 4.0, 30.0, 14.0), (-8.0, -2.0, 56.0, 70.0), (3.3, 5.5, 27.9, 11.1)):
+        x0, y0, x1, y1 = corners
+        steps = x0 + (x1 - x0) * (np.arange(16, dtype=np.float32) + 0.5) / 16
+        crop = np.repeat(steps[None] - 20, 16, 0)
+        found = place(crop, np.array(corners), (40, 50), 0.0)
+        assert found is not None
+        (left, top, right, bottom), mask = found
+        assert (left, right) == (20, min(np.ceil(x1), 50))
+        assert (top, bottom) == (max(np.floor(y0), 0), min(np.ceil(y1), 40)) and mask.all()
+    assert place(crop, np.array((60.0, 0, 70, 10)), (40, 50), 0.0) is None  # beside the picture
+    assert place(crop, np.array((10.0, 4, 30, 14)), (40, 50), 99.0) is None
 
 
 def test_what_is_far_from_the_box_belongs_to_another() -> None:
     two = discs(SEEN, (0.25, 0.4, 0.08), (0.8, 0.4, 0.08))
     image = photograph(two.any(0))
     logits = cells(two.any(0)[None])  # one mask on both
-    padded = torch.tensor([160.0, 128.0, 160.0, 128.0])  # SEEN, to full strides
-    boxes = torch.tensor([[40.0, 64.0, 26.0, 26.0]]) / padded
+    boxes = around(two[:1])
     for threshold in (0.3, 0.5):
-        assert iou(RegionMasks(image, image)(logits, WHOLE, [0], threshold)[0], two.any(0)) > 0.9
-        (found,) = RegionMasks(image, image)(logits, boxes, [0], threshold)
-        assert iou(found, two[0]) > 0.9
+        masks = RegionMasks(plain, image, image)
+        assert iou(masks(logits, WHOLE, [0], threshold)[0], two.any(0)) > 0.9
+        assert iou(RegionMasks(plain, image, image)(logits, boxes, [0], threshold)[0], two[0]) > 0.9
     # A box that is too small by a few pixels cuts nothing off; one on nothing is not believed.
-    small, off = boxes.clone(), boxes.clone()
-    small[:, 2:] *= 0.8
+    small, off = around(two[:1], 0.8), boxes.clone()
     off[:, 0] = 0.5
-    assert iou(RegionMasks(image, image)(logits, small, [0], 0.5)[0], two[0]) > 0.9
-    assert iou(RegionMasks(image, image)(logits, off, [0], 0.5)[0], two.any(0)) > 0.9
+    assert iou(RegionMasks(plain, image, image)(logits, small, [0], 0.5)[0], two[0]) > 0.9
+    assert iou(RegionMasks(plain, image, image)(logits, off, [0], 0.5)[0], two.any(0)) > 0.9
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 4), (15, 20), (1080, 1440)])
-def test_a_picture_much_smaller_or_larger_than_what_is_seen(size: tuple[int, int]) -> None:
+def test_a_picture_much_smaller_or_larger_than_what_is_seen(
+    size: tuple[int, int], trained: Draw
+) -> None:
     truth = discs(SEEN, (0.45, 0.4, 0.1))
     image = photograph(discs(size, (0.45, 0.4, 0.1))[0])
-    (found,) = RegionMasks(photograph(truth[0]), image)(cells(truth), WHOLE, [0], 0.5)
+    masks = RegionMasks(trained, photograph(truth[0]), image)
+    (found,) = masks(cells(truth), around(truth), [0], 0.5)
     if size[0] >= 15:
         assert iou(found, discs(size, (0.45, 0.4, 0.1))[0]) > 0.75
     elif found is not None:
@@ -153,33 +183,10 @@ def test_specks_widen_no_box_and_parts_stay() -> None:
         np.testing.assert_array_equal(refinement.without_specks(same), same)
 
 
-def test_windows_are_means_however_they_are_computed() -> None:
-    for size in ((9, 17), (40, 1)):
-        x = torch.rand(2, *size)
-        r = refinement.RADIUS
-        expected = torch.empty_like(x)
-        for i, j in itertools.product(*map(range, size)):
-            rows = torch.arange(i - r, i + r + 1).clamp(0, size[0] - 1)
-            columns = torch.arange(j - r, j + r + 1).clamp(0, size[1] - 1)
-            expected[:, i, j] = x[:, rows][:, :, columns].mean((1, 2))
-        assert torch.allclose(refinement._window(x), expected, atol=1e-5)
-        assert torch.allclose(refinement.window_on_device(x), expected, atol=1e-5)
-
-
-def test_systems_are_solved() -> None:
-    a = torch.rand(5, 3, 3, dtype=torch.float64)
-    matrices = a @ a.mT
-    right = torch.rand(2, 3, 5, 1, dtype=torch.float64)
-    regular = matrices + refinement.SMOOTHNESS * torch.eye(3)
-    expected = torch.linalg.solve(regular, right[..., 0].permute(2, 1, 0)).permute(2, 1, 0)
-    triangle = matrices[:, [0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2]].T[..., None]
-    assert torch.allclose(refinement._solve(triangle, right)[..., 0], expected)
-
-
 def test_thresholds() -> None:
     truth = discs(SEEN, (0.5, 0.4, 0.1))
     image, logits = photograph(truth[0]), torch.cat((cells(truth), torch.full((1, 32, 40), -20.0)))
-    masks = RegionMasks(image, image)
+    masks = RegionMasks(plain, image, image)
     areas = []
     for threshold in (0.0, 0.2, 0.5, 0.8, 1.0):
         some, none = masks(logits, WHOLE, [0, 1], threshold)
@@ -188,20 +195,24 @@ def test_thresholds() -> None:
     assert areas[0] == 120 * 160 and areas == sorted(areas, reverse=True) and areas[3] > 500
 
 
-def test_each_is_refined_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_is_drawn_once() -> None:
     truth = discs(SEEN, (0.3, 0.4, 0.1), (0.7, 0.4, 0.1))
     image, logits = photograph(truth.any(0)), cells(truth)
-    calls = []
-    monkeypatch.setattr(refinement, "refine", lambda *a: calls.append(1) or refine(*a))
-    masks = RegionMasks(image, image)
+    calls: list[int] = []
+
+    def draw(*given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.append(len(given[0]))
+        return plain(*given)
+
+    masks = RegionMasks(draw, image, image)
     first, second = masks(logits, WHOLE, [0, 1], 0.5)
     again = masks(logits, WHOLE, [1], 0.5)
-    assert len(calls) == 2 and again[0] is second and first is not second
+    assert calls == [2] and again[0] is second and first is not second
     masks(logits, WHOLE, [1], 0.4)
-    assert len(calls) == 3
+    assert calls == [2, 1]
     masks.forget()
     masks(logits, WHOLE, [1], 0.4)
-    assert len(calls) == 4
+    assert calls == [2, 1, 1]
 
 
 @settings(max_examples=50)
@@ -221,12 +232,12 @@ def test_at_every_size_a_mask_is_in_the_picture(
     ]
     padded = [n + -n % STRIDE for n in seen]
     logits = torch.from_numpy(rng.normal(0, 8, (3, padded[0] // 4, padded[1] // 4))).float()
-    for cropped in RegionMasks(*pictures)(logits, WHOLE, [0, 2], threshold):
+    for cropped in RegionMasks(plain, *pictures)(logits, WHOLE, [0, 2], threshold):
         if cropped is not None:
             (x0, y0, x1, y1), mask = cropped
             assert 0 <= x0 < x1 <= size[1] and 0 <= y0 < y1 <= size[0]
             assert mask.shape == (y1 - y0, x1 - x0) and mask.any()
-    assert RegionMasks(*pictures)(logits, WHOLE, [], threshold) == []
+    assert RegionMasks(plain, *pictures)(logits, WHOLE, [], threshold) == []
 
 
 def test_the_picture_is_the_one_that_was_set() -> None:

@@ -16,7 +16,8 @@ import torch
 from typer.testing import CliRunner
 
 from grex_ros.cli import app
-from grex_ros.grounding.grounder import Grounder, Thresholds
+from grex_ros.grounding.grounder import Grounder
+from grex_ros.grounding.reading import Thresholds
 from grex_ros.model import engines
 from grex_ros.model.checkpoint import (
     DEFAULT_CHECKPOINT,

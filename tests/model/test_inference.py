@@ -24,6 +24,17 @@ from grex_ros.model.resnet import ResNet50
 
 from .test_rela import SMALL, inputs, picture
 
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+        ],
+    ),
+]
+
 
 def randomise_norms(model: torch.nn.Module) -> None:
     """Statistics as after training; fresh ones would hide a fold that does nothing."""
@@ -49,10 +60,11 @@ def test_folded_norms_change_nothing(make: Callable[[], torch.nn.Module]) -> Non
         assert (a - b).abs().max() <= 1e-4 * a.abs().max()
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("sizes", [[(3, 4), (6, 8), (12, 16)], [(1, 1), (1, 2), (2, 3)]])
 @torch.inference_mode()
-def test_bags_equal_grids(batch: int, sizes: list[tuple[int, int]]) -> None:
+def test_bags_equal_grids(device: str, batch: int, sizes: list[tuple[int, int]]) -> None:
     generator = torch.Generator().manual_seed(0)
     cells = sum(h * w for h, w in sizes)
     value = torch.randn(batch, cells, 4, 8, generator=generator)
@@ -61,22 +73,31 @@ def test_bags_equal_grids(batch: int, sizes: list[tuple[int, int]]) -> None:
     offsets[:, ::2] = offsets[:, ::2].round() / 2
     weights = torch.rand(batch, cells, 4, 3, 4, generator=generator)
     grids = sample_grids(value, offsets, weights, sizes)
-    bags = sample_bags(value, offsets, weights, sizes)
+    bags = sample_bags(value.to(device), offsets.to(device), weights.to(device), sizes).cpu()
     assert grids.shape == bags.shape == (batch, cells, 32)
     torch.testing.assert_close(bags, grids, atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("size", [(14, 21), (9, 16), (3, 3)])
 @pytest.mark.parametrize("shift", [0, 3])
-def test_attention_window_by_window_equals_all_at_once(size: tuple[int, int], shift: int) -> None:
+def test_attention_that_is_only_asked_equals_the_one_that_learns(
+    device: str, size: tuple[int, int], shift: int
+) -> None:
+    """On a CPU window by window; on a GPU, which keeps what is added to the scores, twice."""
     torch.manual_seed(0)
     attention = WindowAttention(32, 4, 7)
     x = torch.randn(2, size[0] * size[1], 32)
     windows = Windows.of(*size, 7, shift, x)
     together = attention(x, windows).detach()
-    with torch.no_grad():
-        one_by_one = attention(x, windows)
-    torch.testing.assert_close(one_by_one, together, atol=1e-5, rtol=1e-4)
+    attention.to(device).requires_grad_(False)
+    x = x.to(device)
+    windows = Windows.of(*size, 7, shift, x)
+    for _ in range(2):
+        with torch.no_grad():
+            asked = attention(x, windows).cpu()
+        torch.testing.assert_close(asked, together, atol=1e-5, rtol=1e-4)
+    assert len(attention._biases) == (1 if device == "cuda" else 0)
 
 
 def run(model: ReLA, engine: ReLA | GraphedModel, seed: int, words: int) -> dict[str, Tensor]:

@@ -14,8 +14,8 @@ import typer
 from rich.progress import Progress
 from typer.testing import CliRunner
 
-from grex_ros.grounding.grounder import Grounder, Thresholds
-from grex_ros.grounding.reading import Calibration
+from grex_ros.grounding.grounder import Grounder
+from grex_ros.grounding.reading import Calibration, Thresholds
 from grex_ros.model.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint, save_checkpoint
 from grex_ros.model.config import RelaConfig
 from grex_ros.model.rela import ReLA

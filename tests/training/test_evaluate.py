@@ -20,8 +20,9 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from grex_ros.grounding.grounder import Grounder, Thresholds
+from grex_ros.grounding.grounder import Grounder
 from grex_ros.grounding.objects import GroundedObject, Grounding, Status
+from grex_ros.grounding.reading import Thresholds
 from grex_ros.model.checkpoint import save_checkpoint
 from grex_ros.model.config import RelaConfig
 from grex_ros.model.rela import ReLA

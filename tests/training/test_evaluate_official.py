@@ -19,7 +19,8 @@ import typer
 from typer.testing import CliRunner
 
 from grex_ros.grounding import rle
-from grex_ros.grounding.grounder import Grounder, Thresholds
+from grex_ros.grounding.grounder import Grounder
+from grex_ros.grounding.reading import Thresholds
 from grex_ros.metrics import grec, gres
 from grex_ros.metrics.average_precision import RankedBoxes, average_precision
 from grex_ros.model.config import RelaConfig

@@ -14,6 +14,7 @@ from torch import Tensor
 from grex_ros.model.config import RelaConfig
 from grex_ros.model.rela import STRIDE
 from training.criterion import PictureTruth
+from training.outlines import Closeup
 
 from . import official
 from .mirror import mirrored_text
@@ -34,6 +35,7 @@ class Sample:
     pixels: Tensor  # (3, h, w) uint8 RGB, without padding
     truth: PictureTruth
     texts: list[str]
+    closeup: Closeup | None = None
 
 
 @dataclass
@@ -59,6 +61,7 @@ class TrainingPictures:
         expressions: E, expressions drawn per picture and visit.
         augment: change brightness, contrast, colour balance, noise and blur.
         mirror: share of pictures that are mirrored, and their words with them (:mod:`.mirror`).
+        closeups: keep the pictures and their objects at their own size, too; none is zoomed.
         zoom: share of pictures that are scaled and stretched (:mod:`.zoom`).
         substitution: share of expressions that come from another picture (:mod:`.substitution`).
     """
@@ -72,10 +75,12 @@ class TrainingPictures:
         zoom: float = 0.0,
         substitution: float = 0.0,
         mirror: float = 0.0,
+        closeups: bool = False,
     ) -> None:
         self.records = [r for r in records if r.instances and r.expressions]
         self.cfg, self.count, self.augment = cfg, expressions, augment
         self.zoom, self.substitution, self.mirror = zoom, substitution, mirror
+        self.closeups = closeups
         self.substitutes = Substitutes(self.records if substitution else ())
         self._objects: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
 
@@ -112,14 +117,16 @@ class TrainingPictures:
         if (index, mirrored) not in self._objects:
             self._objects[index, mirrored] = self._annotated(record, height, width, mirrored)
         masks, boxes = self._objects[index, mirrored]
-        if rng.random() < self.zoom:
+        if self.closeups:
+            image = whole = photometric(image, rng) if self.augment else image
+        if rng.random() < self.zoom and not self.closeups:
             moved = random_zoom(size, boxes, rng)
             fill = tuple(round(value) for value in self.cfg.pixel_mean)
             image = moved.picture(image, fill)
             masks, boxes = moved.masks(masks, CELL), moved.boxes(boxes)
         elif image.shape[:2] != size:
             image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        if self.augment:
+        if self.augment and not self.closeups:
             image = photometric(image, rng)
         truth = PictureTruth(
             torch.from_numpy(masks).float() / 255,
@@ -128,8 +135,17 @@ class TrainingPictures:
             [instance.name for instance in record.instances],
             torch.tensor([instance.outlined for instance in record.instances]),
         )
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return Sample(index, pixels, truth, said.texts)
+        sample = Sample(index, _channels_first(image), truth, said.texts)
+        if self.closeups:
+            drawn = self._drawn(record, mirrored)
+            sample.closeup = Closeup(sample.pixels, _channels_first(whole), drawn)
+        return sample
+
+    @staticmethod
+    def _drawn(record: Record, mirrored: bool) -> Tensor:
+        """:attr:`Closeup.masks`."""
+        masks = np.stack([instance_mask(i, record.height, record.width) for i in record.instances])
+        return torch.from_numpy(np.ascontiguousarray(masks[:, :, ::-1] if mirrored else masks))
 
     def _size(self, record: Record) -> tuple[int, int]:
         side = self.cfg.image_size
@@ -252,7 +268,7 @@ def pad_alike(samples: Sequence[Sample], mode: str = "constant") -> list[Sample]
 class Batch:
     """Samples with their tensors end to end: few to send to another process and to a GPU."""
 
-    tensors: dict[str, Tensor]  # pixels, masks, boxes, meant, outlined
+    tensors: dict[str, Tensor]  # pixels, masks, boxes, meant, outlined; of closeups whole, drawn
     shapes: list[dict[str, torch.Size]]  # of every sample
     about: list[tuple[int, list[str], list[str]]]  # index, texts, names of the objects
     # All texts as :class:`Tokenizer` gives them, where they are to be encoded anew, and what
@@ -266,6 +282,8 @@ class Batch:
         parts = [{name: getattr(s.truth, name) for name in TRUTH} for s in samples]
         for part, sample in zip(parts, samples, strict=True):
             part["pixels"] = sample.pixels
+            if sample.closeup is not None:
+                part["whole"], part["drawn"] = sample.closeup.whole, sample.closeup.masks
         return Batch(
             {name: torch.cat([part[name].flatten() for part in parts]) for name in parts[0]},
             [{name: value.shape for name, value in part.items()} for part in parts],
@@ -285,9 +303,15 @@ class Batch:
         found = []
         for i, (index, texts, names) in enumerate(self.about):
             views = {name: part[i].view(self.shapes[i][name]) for name, part in parts.items()}
-            pixels = views.pop("pixels")
-            found.append(Sample(index, pixels, PictureTruth(names=names, **views), texts))
+            pixels, closeup = views.pop("pixels"), None
+            if "whole" in views:
+                closeup = Closeup(pixels, views.pop("whole"), views.pop("drawn"))
+            found.append(Sample(index, pixels, PictureTruth(names=names, **views), texts, closeup))
         return found
+
+
+def _channels_first(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
 def _relative(boxes: np.ndarray, height: int, width: int) -> Tensor:
