@@ -56,7 +56,10 @@ class StepInputs:
         self.words = WordCache(model, self.tokenizer)
         self.regions = RegionCache(model)
         head = model.generation
-        vocabulary, most = (None, 0) if head is None else (head.vocabulary, head.most)
+        if head is None or config.only_refiner:
+            vocabulary, most = None, 0
+        else:
+            vocabulary, most = head.vocabulary, head.most
         # A CPU encodes each text once; a GPU all of a batch in less time than it looks them up.
         self.alone = config.freeze_grounding or config.only_refiner  # no words are needed
         anew = device.type != "cpu" and not self.alone

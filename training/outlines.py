@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from grex_ros.model.mask_refiner import cut, surroundings
+from grex_ros.model.mask_refiner import crop, surroundings
 from grex_ros.model.region_decoder import RegionState
 
 from .criterion import PictureTruth, dice_loss
@@ -59,10 +59,8 @@ def windows(
             close.whole,
             side,
         )
-        scale = [a / b for a, b in zip(close.whole.shape[:0:-1], close.seen.shape[:0:-1])]  # noqa: B905
-        masks = close.masks[item[region]][:, None].float()
-        drawn = cut(masks, corners * corners.new_tensor(scale * 2), 2 * side)
-        found.append((pixels, coarse, F.avg_pool2d(drawn, 2)[:, 0]))
+        drawn = crop(close.masks[item[region]][:, None], corners, side)[:, 0]
+        found.append((pixels, coarse, drawn))
     pixels, coarse, drawn = (torch.cat(parts) for parts in zip(*found, strict=True))
     return pixels, coarse, drawn
 

@@ -54,13 +54,12 @@ class RegionMasks:
         if new:
             which = torch.tensor(new, device=logits.device)
             masks, corners = self.draw(logits[which], boxes[which].float(), self.seen, self.image)
-            scale = np.array((width / self.seen.shape[2], height / self.seen.shape[1]) * 2)
             least = math.log(threshold) - math.log1p(-threshold) if threshold < 1 else math.inf
             # One copy to the CPU for both: each would wait for the GPU.
             drawn = torch.cat((masks.float().flatten(1), corners), 1).cpu().numpy()
             for q, row in zip(new, drawn, strict=True):
                 crop = row[:-4].reshape(masks.shape[1:])
-                mask = place(crop, row[-4:] * scale, (height, width), least)
+                mask = place(crop, row[-4:], (height, width), least)
                 if mask is None:  # what is nowhere near its box stays as the model has drawn it
                     mask = self._far(logits[q], least)
                 self._found[q, threshold] = mask

@@ -94,17 +94,21 @@ def cut(maps: Tensor, corners: Tensor, side: int) -> Tensor:
 Sources = tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
+def in_whole(corners: Tensor, seen: Tensor, whole: Tensor) -> Tensor:
+    """Corners (N, 4) in pixels of ``seen`` (3, h, w) -> in those of ``whole`` (3, H, W)."""
+    scale = whole.shape[2] / seen.shape[2], whole.shape[1] / seen.shape[1]
+    return corners * map_size(*scale, corners).repeat(2)
+
+
 def crop_pictures(seen: Tensor, whole: Tensor, corners: Tensor, side: int) -> Tensor:
     """Crops (N, 3, side, side), 0..255, of windows (N, 4) with corners in pixels of ``seen``.
 
     ``whole`` (3, H, W) uint8 is the picture, ``seen`` (3, h, w) the same at the size that the model
-    sees: what is large is taken from there, since samples of it would lie far apart. Every pixel of
-    a crop is the mean of four.
+    sees: what is large is taken from there, since samples of it would lie far apart.
     """
-    scale = whole.shape[2] / seen.shape[2], whole.shape[1] / seen.shape[1]
-    finer = corners * map_size(*scale, corners).repeat(2)
+    finer = in_whole(corners, seen, whole)
     large = (finer[:, 2:] - finer[:, :2]).amax(1) > 2 * side
-    if scale[0] <= 1:
+    if whole.shape[2] <= seen.shape[2]:
         large = torch.ones_like(large)
     sources = ((whole, finer, ~large), (seen, corners, large))
     return (some_crops if corners.device.type == "cpu" else all_crops)(sources, side)
@@ -116,18 +120,19 @@ def some_crops(sources: Sources, side: int) -> Tensor:
     crops = torch.empty(len(corners[0]), len(pictures[0]), side, side)
     for picture, places, which in sources:
         if which.any():
-            crops[which] = _crops(*_around(picture, places[which]), side)
+            crops[which] = crop(*_around(picture, places[which]), side)
     return crops
 
 
 def all_crops(sources: Sources, side: int) -> Tensor:
     """All windows of both pictures, which a GPU has sooner than it is told which are needed."""
-    near, far = (_crops(picture, places, side) for picture, places, _ in sources)
+    near, far = (crop(picture, places, side) for picture, places, _ in sources)
     return torch.where(sources[1][2][:, None, None, None], far, near)
 
 
-def _crops(picture: Tensor, corners: Tensor, side: int) -> Tensor:
-    return F.avg_pool2d(cut(picture.float(), corners, 2 * side), 2)
+def crop(maps: Tensor, corners: Tensor, side: int) -> Tensor:
+    """What :func:`cut` does, each pixel the mean of four samples."""
+    return F.avg_pool2d(cut(maps.float(), corners, 2 * side), 2)
 
 
 def _around(picture: Tensor, corners: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,10 +158,11 @@ def surroundings(
         side: pixels of a crop, S.
 
     Returns:
-        The windows' corners (N, 4) in pixels of ``seen``, their pixels (N, 3, S, S) 0..255, and
+        The windows' corners (N, 4) in pixels of ``whole``, their pixels (N, 3, S, S) 0..255, and
         the masks so far there (N, S, S).
     """
     padded = map_size(4 * logits.shape[2], 4 * logits.shape[1], boxes)
     corners = windows(boxes, padded)
-    coarse = cut(logits[:, None], corners / 4, side)[:, 0]
-    return corners, crop_pictures(seen, whole, corners, side), coarse
+    coarse = cut(logits[:, None].float(), corners / 4, side)[:, 0]
+    pixels = crop_pictures(seen, whole, corners, side)
+    return in_whole(corners, seen, whole), pixels, coarse

@@ -93,8 +93,8 @@ class ReLA(nn.Module):
             as :func:`~grex_ros.model.mask_refiner.surroundings` takes them.
 
         Returns:
-            Logits (N, S, S), and the corners (N, 4) of the windows in pixels of ``seen``, which may
-            lie beyond its edges.
+            Logits (N, S, S), and the corners (N, 4) of the windows in pixels of ``whole``, which
+            may lie beyond its edges.
         """
         corners, crops, coarse = surroundings(logits, boxes, seen, whole, self.draw_side)
         probability = self.refine_masks(crops, coarse).float().sigmoid()
