@@ -20,7 +20,7 @@ EngineRow = tuple[str, Difference | None, dict[str, float]]
 def print_engines(rows: Sequence[EngineRow]) -> None:
     """Times of every engine, and how far it is from torch."""
     names = Column("engine", min_width=max(len(name) for name, _, _ in rows))
-    table = Table(names, *rows[0][2], *SMALL, "equal", box=SIMPLE, pad_edge=False)
+    table = Table(names, *rows[0][2], *SMALL, "equal", box=SIMPLE, padding=(0, 1, 0, 0))
     for name, difference, seconds in rows:
         cells = [f"{1000 * value:.1f}" for value in seconds.values()]
         if difference is not None:
@@ -29,13 +29,13 @@ def print_engines(rows: Sequence[EngineRow]) -> None:
         table.add_row(name, *cells)
     limits = [f"{limit:.0e}" for limit in SMALL.values()]
     table.add_section()
-    table.add_row("may be", "", "", "", *limits)
+    table.add_row("may be", *[""] * len(rows[0][2]), *limits)
     console = Console()
     console.print(table)
     console.print(
-        "text, image, ground: the steps, median milliseconds. Then how far from torch at the worst "
-        "place of twelve sets of pictures and expressions: word features and logits in standard "
-        "deviations, boxes in parts of the picture, masks as the share of pixels."
+        "text, image, ground, draw (two masks): the steps, median milliseconds. Then how far from "
+        "torch at the worst place of twelve sets of pictures and expressions: word features and "
+        "logits in standard deviations, boxes in parts of the picture, masks as share of pixels."
     )
 
 

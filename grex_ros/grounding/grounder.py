@@ -6,7 +6,8 @@ import math
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -20,15 +21,9 @@ from grex_ros.model.checkpoint import (
     file_digest,
     load_checkpoint,
 )
-from grex_ros.model.engines import ExportedReLA, choose_engine
+from grex_ros.model.engines import ExportedReLA, choose_engine, one_thread
 from grex_ros.model.generation import choose
-from grex_ros.model.inference import (
-    GraphedModel,
-    autocast,
-    compile_parts,
-    lower_weights,
-    prepare,
-)
+from grex_ros.model.inference import GraphedModel, autocast, compile_parts, lower_weights, prepare
 from grex_ros.model.region_decoder import RegionState, RelaOutput
 from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import Tokenizer, tokenizer_for
@@ -208,7 +203,7 @@ class Grounder:
         whole, pixels = self._pixels(image)
         self._scaled = (pixels.shape[1], pixels.shape[2])
         self._masks = RegionMasks(self._draw, pixels, whole)
-        with self._autocast():
+        with self._running():
             batch = self.model.normalise([pixels]).contiguous(memory_format=torch.channels_last)
             if not self.model.cfg.language_in_backbone:
                 self._state = self.engine.encode_image(batch)
@@ -312,12 +307,17 @@ class Grounder:
             return self.engine.ground(state.repeat([1] * len(words)), words, mask)
 
     def _draw(self, *regions: Tensor) -> tuple[Tensor, Tensor]:
-        model = self.engine if isinstance(self.engine, GraphedModel) else self.model
-        with self._autocast():
-            return model.draw_masks(*regions)
+        with self._running():
+            return self.engine.draw_masks(*regions)
 
     def _autocast(self) -> torch.autocast:
         return autocast(self.device, self.dtype)
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        beside = isinstance(self.engine, ExportedReLA)
+        with self._autocast(), one_thread() if beside else nullcontext():
+            yield
 
     def _encode(self, expressions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Word features (B, L, C) and mask (B, L), each expression encoded once."""

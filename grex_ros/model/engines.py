@@ -13,7 +13,8 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +25,13 @@ from torch import Tensor
 
 from .checkpoint import CheckpointError
 from .export import EXPORTER, PARTS, export_onnx, export_problem, identity
+from .mask_refiner import surroundings
 from .region_decoder import RegionState, RelaOutput
 from .rela import ReLA
 
 EXPORTED = ("onnxruntime", "openvino")  # the first is the fastest
 ENGINES = ("auto", "torch", "compile", *EXPORTED)
+DRAWN = 4  # masks that are drawn anew to compare engines
 EXPORTS_KEPT = 4  # checkpoints whose exports stay in the cache, 120 MB each
 
 # The largest difference that is rounding; the engines' are a tenth of it (see Difference).
@@ -41,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 class ExportedReLA:
-    """The three steps of ReLA by another engine, from a folder of :func:`export_onnx`.
+    """The steps of ReLA by another engine, from a folder of :func:`export_onnx`.
 
     Takes and gives torch tensors, float32, on the CPU. What the words do not need of a picture is
     empty in its states, and the merged mask is empty in its outputs.
@@ -71,6 +74,7 @@ class ExportedReLA:
                     "grex_ros; run: grex export"
                 )
         self._image, self._text, self._ground = runs["image"], runs["text"], runs["ground"]
+        self._masks, self._draw_side = runs["masks"], int(found["draw_side"])
 
     def encode_text(self, tokens: Tensor, word_mask: Tensor) -> Tensor:
         """As :meth:`ReLA.encode_text`."""
@@ -106,6 +110,25 @@ class ExportedReLA:
             count=count[0] if count else None,
         )
 
+    def draw_masks(
+        self, logits: Tensor, boxes: Tensor, seen: Tensor, whole: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`ReLA.draw_masks`."""
+        corners, crops, coarse = surroundings(logits, boxes, seen, whole, self._draw_side)
+        return _call(self._masks, crops=crops, coarse=coarse)[0], corners
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes in one thread. Its others would spin while they wait for more to do, on cores
+    that the threads of another engine need."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
 
 def _call(run: Run, **inputs: Tensor) -> list[Tensor]:
     """A run takes from ``inputs`` what its graph asks for: not every model uses all of them."""
@@ -119,9 +142,9 @@ def _load_onnxruntime(file: Path, threads: int) -> tuple[Run, Mapping[str, str]]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors
-    # Threads that spin while they wait are 5 % faster alone and take a third more of the CPU, from
-    # the camera and from torch.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads spin while they wait for each other within a run, and not after it, where they would
+    # take the CPU from torch and the camera.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"])
     about = session.get_modelmeta().custom_metadata_map
     asked = [x.name for x in session.get_inputs()]
@@ -270,7 +293,9 @@ class Difference:
     words: float  # of a word feature, in standard deviations of them
     logits: float  # of a no-target or target logit, in standard deviations of the target logits
     boxes: float  # of a number of a box, in parts of the picture
-    masks: float  # share of the masks' pixels that are on the other side
+    # Share of the masks' pixels that are on the other side, and the mean difference of a pixel's
+    # probability where they are drawn anew.
+    masks: float
 
     @property
     def small(self) -> bool:
@@ -287,7 +312,8 @@ def compare(
 ) -> Difference:
     """Runs both on a drawn picture of ``size`` (height, width) and ``count`` random expressions
     of up to ``length`` words."""
-    batch = model.normalise([drawn_picture(*size)])
+    picture = drawn_picture(*size)
+    batch, whole = model.normalise([picture]), picture.byte()
     random = torch.Generator().manual_seed(count)
     tokens = torch.randint(1, model.cfg.text_vocab, (count, length), generator=random)
     lengths = torch.randint(1, length + 1, (count, 1), generator=random)
@@ -300,18 +326,21 @@ def compare(
         assert out.boxes is not None and out.target is not None
         words.append(features)
         boxes.append(out.boxes[0])
-        masks.append(out.masks[0] > 0)
+        masks.append(out.masks[0])
         logits.append((out.no_target, out.target))
     # Two peaks of nearly the same height may change places: each region is compared with the one
     # in its place.
     there = (boxes[0][:, None] - boxes[1]).abs().sum(-1).argmin(1)
     (no_target, target), (other_no_target, other_target) = logits
     apart = torch.cat((no_target - other_no_target, target - other_target[:, there]), 1)
+    given = masks[0][:DRAWN], boxes[0][:DRAWN].nan_to_num(0.5), whole, whole
+    drawn, other_drawn = (runner.draw_masks(*given)[0].sigmoid() for runner in (model, engine))
     return Difference(
         float((words[0] - words[1]).abs().max() / words[0].std()),
         float(apart.abs().max() / target.std()),
         float((boxes[0] - boxes[1][there]).abs().max()),
-        float((masks[0] != masks[1][there]).float().mean()),
+        float(((masks[0] > 0) != (masks[1][there] > 0)).float().mean())
+        + float((drawn - other_drawn).abs().mean()),
     )
 
 
@@ -329,15 +358,20 @@ def compare_often(model: ReLA, engine: ReLA | ExportedReLA) -> Difference:
 
 @torch.inference_mode()
 def step_times(model: ReLA, engine: ReLA | ExportedReLA, runs: int = 20) -> dict[str, float]:
-    """Median seconds of each step, for a picture of 4:3 and one expression of six words."""
+    """Median seconds of each step, for a picture of 640 x 480, one expression of six words and two
+    masks."""
     side = model.cfg.image_size
-    batch = model.normalise([drawn_picture(side * 3 // 4, side)])
+    whole, seen = drawn_picture(480, 640).byte(), drawn_picture(side * 3 // 4, side)
+    batch = model.normalise([seen])
     tokens, mask = torch.arange(5, 13)[None], torch.ones(1, 8, dtype=torch.int64)
-    words, state = engine.encode_text(tokens, mask), engine.encode_image(batch).repeat([1])
+    words, image = engine.encode_text(tokens, mask), engine.encode_image(batch)
+    assert image.boxes is not None
+    state, regions = image.repeat([1]), (image.masks[0, :2], image.boxes[0, :2])
     steps: dict[str, Callable[[], object]] = {
         "text": lambda: engine.encode_text(tokens, mask),
         "image": lambda: engine.encode_image(batch),
         "ground": lambda: engine.ground(state, words, mask),
+        "draw": lambda: engine.draw_masks(*regions, seen.byte(), whole),
     }
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(runs):

@@ -1,7 +1,7 @@
 """The model as ONNX graphs, which other engines run faster than torch does.
 
-One file for each step of :class:`~grex_ros.model.rela.ReLA`: text, image, ground. Free are the size
-of the picture (multiples of 32), the number of expressions and of words.
+One file for each step of :class:`~grex_ros.model.rela.ReLA`: text, image, ground, masks. Free are
+the size of the picture (multiples of 32), the number of expressions, of words and of masks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from .region_decoder import RegionState
 from .rela import STRIDE, ReLA
 
-PARTS = ("image", "text", "ground")
+PARTS = ("image", "text", "ground", "masks")
 OPSET = 17  # the first with layer norm
 EXPORTER = "onnx"  # the package that torch needs for it
 
@@ -54,7 +54,7 @@ def identity(digest: str) -> dict[str, str]:
 
 
 def export_onnx(model: ReLA, folder: Path, digest: str) -> None:
-    """Writes text.onnx, image.onnx and ground.onnx; each replaces the one before in one step.
+    """Writes one file for each of PARTS; each replaces the one before in one step.
 
     Args:
         model: float32, on the CPU, in eval mode.
@@ -76,6 +76,7 @@ def export_onnx(model: ReLA, folder: Path, digest: str) -> None:
         "grex_ros": _version(),
         "torch": torch.__version__,
         "opset": str(OPSET),
+        "draw_side": str(model.draw_side),
     }
     for part in PARTS:
         graph = onnx.load_from_string(_trace(model, part))
@@ -134,6 +135,15 @@ class _Ground(nn.Module):
         return tuple(x for x in (out.target, out.no_target, out.count) if x is not None)
 
 
+class _Masks(nn.Module):
+    def __init__(self, model: ReLA) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, crops: Tensor, coarse: Tensor) -> Tensor:
+        return self.model.draw_crops(crops, coarse)
+
+
 def _trace(model: ReLA, part: str) -> bytes:
     """The ONNX graph of one step.
 
@@ -153,6 +163,11 @@ def _trace(model: ReLA, part: str) -> bytes:
         module, inputs = _Image(model), {"images": torch.zeros(1, 3, 8 * STRIDE, 10 * STRIDE)}
         outputs = ["regions", "position", "masks", "boxes"]
         free = {"images": {2: "height", 3: "width"}, "masks": {2: "rows", 3: "columns"}}
+    elif part == "masks":
+        coarse = torch.linspace(-4, 4, 2 * model.draw_side**2).view(2, model.draw_side, -1)
+        module, inputs = _Masks(model), {"crops": torch.stack([coarse] * 3, 1), "coarse": coarse}
+        outputs = ["drawn"]
+        free = {name: {0: "masks"} for name in ("crops", "coarse", "drawn")}
     else:
         regions = torch.zeros(cfg.regions, 2, cfg.hidden_dim)
         words = torch.zeros(2, 9, cfg.text_dim)
@@ -161,7 +176,7 @@ def _trace(model: ReLA, part: str) -> bytes:
         outputs = ["target", "no_target", "count"][: 3 if cfg.count_classes else 2]
         free = {"words": text, "word_mask": text} | {name: many for name in outputs}
         free |= {name: {1: "expressions"} for name in ("regions", "position")}
-    if part != "image":
+    if part in ("text", "ground"):
         inputs["word_mask"] = mask
     buffer = io.BytesIO()
     with _plain_attention(model), torch.no_grad(), warnings.catch_warnings():

@@ -45,8 +45,8 @@ def _guided(probability: Tensor, colors: Tensor) -> Tensor:
 def window_mean(x: Tensor) -> Tensor:
     """(N, C, H, W) -> the mean over the square window around every pixel; the edge goes on outside.
     As products with matrices, many times faster than pooling at this size."""
-    rows, columns = (window_shares(side, x) for side in x.shape[-2:])
-    return rows @ x @ columns.mT
+    rows, columns = (window_shares(int(side), x) for side in x.shape[-2:])  # fixed in an export
+    return rows @ x @ columns.T
 
 
 @constant_table()

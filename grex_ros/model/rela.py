@@ -11,13 +11,13 @@ from .config import RelaConfig
 from .efficientnet import EfficientNetLite0
 from .generation import ExpressionDecoder
 from .guided_filter import guided
+from .heads import inverse_sigmoid
 from .mask_refiner import PLAIN_SIDE, MaskRefiner, surroundings
 from .pixel_decoder import build_pixel_decoder
 from .region_decoder import RegionDecoder, RegionState, RelaOutput
 from .resnet import ResNet50
 from .text_encoder import TextAdapter, build_text_encoder
 
-CERTAIN = 1e-4  # of a mask's probabilities, which become logits
 STRIDE = 32  # images are padded to multiples of it
 
 
@@ -97,8 +97,13 @@ class ReLA(nn.Module):
             may lie beyond its edges.
         """
         corners, crops, coarse = surroundings(logits, boxes, seen, whole, self.draw_side)
+        return self.draw_crops(crops, coarse), corners
+
+    def draw_crops(self, crops: Tensor, coarse: Tensor) -> Tensor:
+        """Pixels (N, 3, S, S) 0..255 and logits (N, S, S) of the masks so far -> logits (N, S, S),
+        drawn anew and with their edges on those of the picture."""
         probability = self.refine_masks(crops, coarse).float().sigmoid()
-        return guided(probability, crops / 255).logit(CERTAIN), corners
+        return inverse_sigmoid(guided(probability, crops / 255))
 
     @property
     def draw_side(self) -> int:

@@ -110,6 +110,38 @@ def test_raw_tensors_are_equal(model: ReLA, engine: ExportedReLA) -> None:
     assert (scores[0] - scores[1]).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_masks_are_drawn_alike(model: ReLA, engine: ExportedReLA, count: int) -> None:
+    seen, whole = (drawn_picture(*size).byte() for size in ((240, 320), (480, 640)))
+    with torch.inference_mode():
+        state = model.encode_image(model.normalise([seen]))
+        assert state.boxes is not None
+        given = state.masks[0, :count], state.boxes[0, :count], seen, whole
+        (expected, places), (drawn, same) = model.draw_masks(*given), engine.draw_masks(*given)
+    assert torch.equal(places, same) and drawn.shape == expected.shape == (count, 64, 64)
+    expected, drawn = expected.sigmoid(), drawn.sigmoid()
+    assert expected.std() > 0.2
+    assert (drawn - expected).abs().max() < 2e-5
+
+
+def test_torch_has_one_thread_beside_another_engine(
+    grounder: Grounder, engine: ExportedReLA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+
+    def draw(*_: torch.Tensor) -> None:
+        used.append(torch.get_num_threads())
+        raise RuntimeError("no more of this")
+
+    for runner in (engine, grounder.model):
+        monkeypatch.setattr(grounder, "engine", runner)
+        monkeypatch.setattr(runner, "draw_masks", draw)
+        with pytest.raises(RuntimeError, match="no more"):
+            grounder._draw()
+        assert torch.get_num_threads() == 2
+    assert used == [1, 2]
+
+
 @pytest.fixture(scope="module")
 def grounder(model: ReLA) -> Grounder:
     tokenizer = tokenizer_for(model.cfg)
@@ -159,6 +191,7 @@ def moved(model: ReLA, name: str, value: float) -> Iterator[None]:
         "region_decoder.instance.box.layers.2.bias",
         "region_decoder.instance.target.layers.1.weight",
         "region_decoder.relevance.no_target.layers.1.bias",
+        "mask_refiner.out.bias",
     ],
 )
 def test_a_weight_that_moved_is_noticed(model: ReLA, engine: ExportedReLA, name: str) -> None:
