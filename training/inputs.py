@@ -70,13 +70,13 @@ class StepInputs:
         if semantics is not None and config.loss.semantics and not frozen:
             self.classes = PretrainedClasses(semantics, device)
 
-    def __call__(self, samples: Batch | Sequence[OfficialSample]) -> tuple[Any, ...]:
-        """Of one batch as :attr:`collate` makes it, on the device."""
+    def __call__(self, samples: Batch | Sequence[OfficialSample]) -> dict[str, Any]:
+        """By name, of one batch as :attr:`collate` makes it, on the device."""
         if isinstance(samples, Batch):
             return self._objects(samples)
         return self._official(samples)
 
-    def _objects(self, batch: Batch) -> tuple[Any, ...]:
+    def _objects(self, batch: Batch) -> dict[str, Any]:
         device, samples = self.device, batch.samples(self.device)
         sentences = None if batch.sentences is None else batch.sentences.to(device)
         words, mask = torch.empty(0), torch.empty(0)
@@ -94,9 +94,17 @@ class StepInputs:
         truth = [s.truth for s in samples]
         names = set() if self.alone else {n for t in truth for n in t.names}
         phrases = sorted(names)
-        phrase_words = self.words(phrases, device) if phrases else (words, mask)
-        closeups = [s.closeup for s in samples if s.closeup is not None]
-        return pictures, words, mask, truth, phrases, phrase_words, sentences, classes, closeups
+        return {
+            "pictures": pictures,
+            "words": words,
+            "mask": mask,
+            "truth": truth,
+            "phrases": phrases,
+            "phrase_words": self.words(phrases, device) if phrases else (words, mask),
+            "sentences": sentences,
+            "classes": classes,
+            "closeups": [s.closeup for s in samples if s.closeup is not None],
+        }
 
     def _words(self, batch: Batch, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Features and mask of ``texts``, which are those of ``batch``."""
@@ -106,13 +114,17 @@ class StepInputs:
         with torch.no_grad():
             return self.model.encode_text(tokens, mask).float(), mask
 
-    def _official(self, samples: Sequence[OfficialSample]) -> tuple[Tensor, ...]:
+    def _official(self, samples: Sequence[OfficialSample]) -> dict[str, Tensor]:
         texts = [s.text for s in samples]
         tokens, mask = self.tokenizer(texts, pad_to=self.model.cfg.max_tokens)
-        union = torch.stack([s.union for s in samples])
-        empty = torch.tensor([s.empty for s in samples])
-        given = (t.to(self.device) for t in (tokens, mask, union, empty))
-        return self._images(samples), *given
+        given = {
+            "images": self._images(samples),
+            "tokens": tokens,
+            "mask": mask,
+            "union": torch.stack([s.union for s in samples]),
+            "empty": torch.tensor([s.empty for s in samples]),
+        }
+        return {name: tensor.to(self.device) for name, tensor in given.items()}
 
     def _images(self, samples: Sequence[Sample | OfficialSample]) -> Tensor:
         images = self.model.normalise(

@@ -243,7 +243,7 @@ class Trainer:
             alone = contextlib.nullcontext() if last else self.accelerator.no_sync(self.step_module)
             with alone:
                 with self.accelerator.autocast():
-                    loss, terms = self.step_module(*given)
+                    loss, terms = self.step_module(**given)
                 self.accelerator.backward(loss / len(passes))
             for name, value in {"loss": loss.detach(), **terms}.items():
                 sums[name] = sums.get(name, 0.0) + float(value) / len(passes)

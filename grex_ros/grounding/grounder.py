@@ -62,7 +62,7 @@ class Grounder:
         self, model: ReLA, tokenizer: Tokenizer, name: str, thresholds: Thresholds
     ) -> None:
         self.model = model.eval()
-        # What runs the three steps: text, image, grounding.
+        # What runs the steps: text, image, grounding, masks.
         self.engine: ReLA | GraphedModel | ExportedReLA = model
         self.engine_name = "torch"
         self.engine_note = ""  # why nothing faster than torch was chosen

@@ -1,4 +1,4 @@
-"""What runs the three steps of the model: torch, or a faster engine from an export of it.
+"""What runs the steps of the model: torch, or a faster engine from an export of it.
 
 An engine is used only if it is installed and gives torch's numbers.
 """

@@ -53,7 +53,7 @@ def test_a_trunk_is_held_to_what_it_knew(tmp_path: Path) -> None:
     trainer = Trainer(config, tmp_path / "run")
     samples = [trainer.pictures[i] for i in range(2)]
     batch = trainer.inputs.collate(samples)
-    assert trainer.inputs(batch)[-2].shape[2] == 1000
+    assert trainer.inputs(batch)["classes"].shape[2] == 1000
     assert trainer.train_step(batch)["semantics"] == pytest.approx(0, abs=1e-4)
     with torch.no_grad():
         for parameter in trainer.model.backbone.stages[5].parameters():
@@ -62,4 +62,4 @@ def test_a_trunk_is_held_to_what_it_knew(tmp_path: Path) -> None:
 
     for changes in ({"freeze_image": True}, {"loss": LossWeights(semantics=0)}):
         other = Trainer(config.replace(**changes), tmp_path / "other")
-        assert other.inputs(batch)[-2] is None
+        assert other.inputs(batch)["classes"] is None
