@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from grex_ros.model.efficientnet import EfficientNetLite0
 from grex_ros.model.generation import PAD, Vocabulary
+from grex_ros.model.guided_filter import GuidedFilter
 from grex_ros.model.region_decoder import RegionState
 from grex_ros.model.rela import ReLA
 from grex_ros.model.semantics import RegionSemantics
@@ -165,7 +166,8 @@ class TrainingStep(nn.Module):
         with torch.no_grad():
             state = self.model.encode_image(pictures)
             pixels, coarse, drawn = windows(state, truth, closeups, self.model.draw_side)
-        losses = outline_losses(self.model.refine_masks(pixels, coarse).float(), drawn)
+            edges = GuidedFilter(pixels / 255)
+        losses = outline_losses(self.model.refine_masks(pixels, coarse, edges).float(), drawn)
         return weighted_sum(losses, self.loss), {k: v.detach() for k, v in losses.items()}
 
 

@@ -17,29 +17,34 @@ FAINT = 0.02  # probability below which a pixel is surely none of the object
 LEAST = 0.5  # what the surest pixel of a filtered mask must have
 
 
-def guided(probability: Tensor, colors: Tensor) -> Tensor:
-    """Mask probabilities (N, S, S) and the colours (N, 3, S, S) under them, 0..1 -> (N, S, S),
-    about 0..1. In full precision also under autocast: variances are small differences."""
-    with torch.autocast(probability.device.type, enabled=False):
-        return _guided(probability.float(), colors.float())
+class GuidedFilter:
+    """The filter over one set of crops; what hangs on their colours alone is computed once. In full
+    precision also under autocast: variances are small differences."""
 
+    def __init__(self, colors: Tensor) -> None:
+        """``colors`` (N, 3, S, S), 0..1."""
+        with torch.autocast(colors.device.type, enabled=False):
+            self.colors = colors.float()
+            planes = window_mean(torch.cat((self.colors, products(self.colors)), 1))
+            self.mean, squared = planes.split([3, 6], 1)
+            self.inverse = inverse(squared - products(self.mean))
 
-def _guided(probability: Tensor, colors: Tensor) -> Tensor:
-    r, g, b = colors.unbind(1)
-    squared = torch.stack((r * r, r * g, r * b, g * g, g * b, b * b), 1)
-    crossed = probability[:, None] * colors
-    planes = window_mean(torch.cat((colors, squared, crossed, probability[:, None]), 1))
-    mean, squared, crossed, mask = planes.split([3, 6, 3, 1], 1)
-    r, g, b = mean.unbind(1)
-    covariance = squared - torch.stack((r * r, r * g, r * b, g * g, g * b, b * b), 1)
-    slope = solve(covariance, crossed - mask * mean)
-    offset = mask - (slope * mean).sum(1, keepdim=True)
-    linear = window_mean(torch.cat((slope, offset), 1))
-    found = (linear[:, :3] * colors).sum(1) + linear[:, 3]
-    found = found * (probability > FAINT)  # farther off the same colour is another thing
-    # What the filter would wipe out stays as it was.
-    lost = found.amax((1, 2)) < LEAST
-    return torch.where(lost[:, None, None], probability, found)
+    def __call__(self, probability: Tensor) -> Tensor:
+        """Mask probabilities (N, S, S) -> (N, S, S), about 0..1."""
+        with torch.autocast(probability.device.type, enabled=False):
+            return self._filter(probability.float())
+
+    def _filter(self, probability: Tensor) -> Tensor:
+        mask = probability[:, None]
+        crossed, mask = window_mean(torch.cat((mask * self.colors, mask), 1)).split([3, 1], 1)
+        slope = times(self.inverse, crossed - mask * self.mean)
+        offset = mask - (slope * self.mean).sum(1, keepdim=True)
+        linear = window_mean(torch.cat((slope, offset), 1))
+        found = (linear[:, :3] * self.colors).sum(1) + linear[:, 3]
+        found = found * (probability > FAINT)  # farther off the same colour is another thing
+        # What the filter would wipe out stays as it was.
+        lost = found.amax((1, 2)) < LEAST
+        return torch.where(lost[:, None, None], probability, found)
 
 
 def window_mean(x: Tensor) -> Tensor:
@@ -58,13 +63,24 @@ def window_shares(size: int, device: torch.device) -> Tensor:
     return there.float().mean(1)
 
 
-def solve(covariance: Tensor, right: Tensor) -> Tensor:
-    """The solutions (N, 3, S, S) of symmetric systems (N, 6, S, S), upper triangle row by row, made
-    regular, for right sides (N, 3, S, S). By cofactors, many times faster than a solver here."""
+def products(x: Tensor) -> Tensor:
+    """(N, 3, S, S) -> (N, 6, S, S): of every two channels, the upper triangle row by row."""
+    r, g, b = x.unbind(1)
+    return torch.stack((r * r, r * g, r * b, g * g, g * b, b * b), 1)
+
+
+def inverse(covariance: Tensor) -> Tensor:
+    """Of symmetric matrices (N, 6, S, S), upper triangle row by row, made regular. By cofactors,
+    many times faster than a solver here."""
     a, b, c, d, e, f = covariance.unbind(1)
     a, d, f = a + SMOOTHNESS, d + SMOOTHNESS, f + SMOOTHNESS
     aa, ab, ac = d * f - e * e, c * e - b * f, b * e - c * d
     bb, bc, cc = a * f - c * c, b * c - a * e, a * d - b * b
-    x, y, z = right.unbind(1)
-    solved = (aa * x + ab * y + ac * z, ab * x + bb * y + bc * z, ac * x + bc * y + cc * z)
-    return torch.stack(solved, 1) / (a * aa + b * ab + c * ac)[:, None]
+    return torch.stack((aa, ab, ac, bb, bc, cc), 1) / (a * aa + b * ab + c * ac)[:, None]
+
+
+def times(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """Products of symmetric matrices (N, 6, S, S) and vectors (N, 3, S, S)."""
+    a, b, c, d, e, f = matrices.unbind(1)
+    x, y, z = vectors.unbind(1)
+    return torch.stack((a * x + b * y + c * z, b * x + d * y + e * z, c * x + e * y + f * z), 1)

@@ -1,9 +1,9 @@
 """Draws the mask of a region anew in a crop of the picture at its own size.
 
 The region decoder draws with cells of four pixels of what the model sees, of which a small object
-has few. A small U-Net sees a region's surroundings and the mask so far, and corrects it, as
-PointRend (Kirillov et al. 2020) and boundary patch refinement (Tang et al. 2021) do. It knows
-nothing of kinds and words.
+has few. A small U-Net sees a region's surroundings, the mask so far and the same with its edges
+where colours change, and corrects it, as PointRend (Kirillov et al. 2020) and boundary patch
+refinement (Tang et al. 2021) do. It knows nothing of kinds and words.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .tables import map_size
 
+SEEN = 5  # numbers of a pixel: its colour and the two masks
 CHANNELS = (32, 64, 96)  # at a half, a quarter and an eighth of the crop
 MARGIN = 0.15  # of a box's sides, around it, belongs to the crop
 LEAST_MARGIN = 4.0  # ... in pixels of what the model sees: a cell
@@ -35,7 +36,7 @@ class MaskRefiner(nn.Module):
         super().__init__()
         self.down = nn.ModuleList(
             nn.Sequential(*_conv(c_in, c, 1 if i == 0 else 2), *_conv(c, c))
-            for i, (c_in, c) in enumerate(zip((16, *CHANNELS), CHANNELS, strict=False))
+            for i, (c_in, c) in enumerate(zip((4 * SEEN, *CHANNELS), CHANNELS, strict=False))
         )
         pairs = list(zip(CHANNELS[:0:-1], CHANNELS[-2::-1], strict=True))
         self.narrow = nn.ModuleList(nn.Conv2d(c_in, c, 1) for c_in, c in pairs)
@@ -44,11 +45,13 @@ class MaskRefiner(nn.Module):
         for parameter in self.out.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, crops: Tensor, logits: Tensor) -> Tensor:
-        """``crops`` (N, 3, S, S) normalised, ``logits`` (N, S, S) of the masks so far -> (N, S, S)
-        logits; S is a multiple of 8."""
+    def forward(self, crops: Tensor, logits: Tensor, edged: Tensor) -> Tensor:
+        """``crops`` (N, 3, S, S) normalised, ``logits`` (N, S, S) of the masks so far and ``edged``
+        (N, S, S) 0..1, what the guided filter makes of them -> (N, S, S) logits; S is a multiple
+        of 8."""
         logits = logits.clamp(-SURE, SURE)
-        x = F.pixel_unshuffle(torch.cat((crops, logits[:, None] / (SURE / 2)), 1), 2)
+        masks = torch.stack((logits / (SURE / 2), 2 * edged - 1), 1)
+        x = F.pixel_unshuffle(torch.cat((crops, masks), 1), 2)
         x = x.contiguous(memory_format=torch.channels_last)
         seen = []
         for layer in self.down:

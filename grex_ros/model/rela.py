@@ -10,7 +10,7 @@ from .backbone import LanguageSwin
 from .config import RelaConfig
 from .efficientnet import EfficientNetLite0
 from .generation import ExpressionDecoder
-from .guided_filter import guided
+from .guided_filter import GuidedFilter
 from .heads import inverse_sigmoid
 from .mask_refiner import PLAIN_SIDE, MaskRefiner, surroundings
 from .pixel_decoder import build_pixel_decoder
@@ -102,20 +102,22 @@ class ReLA(nn.Module):
     def draw_crops(self, crops: Tensor, coarse: Tensor) -> Tensor:
         """Pixels (N, 3, S, S) 0..255 and logits (N, S, S) of the masks so far -> logits (N, S, S),
         drawn anew and with their edges on those of the picture."""
-        probability = self.refine_masks(crops, coarse).float().sigmoid()
-        return inverse_sigmoid(guided(probability, crops / 255))
+        edges = GuidedFilter(crops / 255)
+        drawn = self.refine_masks(crops, coarse, edges).float().sigmoid()
+        return inverse_sigmoid(edges(drawn))
 
     @property
     def draw_side(self) -> int:
         """Pixels along a side of the windows in which masks are drawn."""
         return self.cfg.refine_side or PLAIN_SIDE
 
-    def refine_masks(self, crops: Tensor, coarse: Tensor) -> Tensor:
-        """Pixels (N, 3, S, S) 0..255 and logits (N, S, S) of the masks so far -> logits; the same
-        ones where there is no refiner."""
+    def refine_masks(self, crops: Tensor, coarse: Tensor, edges: GuidedFilter) -> Tensor:
+        """Pixels (N, 3, S, S) 0..255, logits (N, S, S) of the masks so far and the filter of these
+        crops -> logits; the same ones where there is no refiner."""
         if self.mask_refiner is None:
             return coarse
-        return self.mask_refiner((crops - self.pixel_mean) / self.pixel_std, coarse)
+        crops = (crops - self.pixel_mean) / self.pixel_std
+        return self.mask_refiner(crops, coarse, edges(coarse.sigmoid()))
 
     def forward(self, images: list[Tensor], tokens: Tensor, word_mask: Tensor) -> RelaOutput:
         """B pictures (3, h, w) RGB 0..255 and B expressions (B, L), one each."""

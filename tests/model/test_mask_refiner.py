@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from grex_ros.model.guided_filter import guided
+from grex_ros.model.guided_filter import GuidedFilter
 from grex_ros.model.inference import GraphedModel, prepare
 from grex_ros.model.mask_refiner import (
     SURE,
@@ -111,9 +111,10 @@ def test_an_untrained_refiner_leaves_masks_as_they_are_and_can_learn() -> None:
     torch.manual_seed(0)
     refiner = MaskRefiner()
     crops, logits = torch.randn(2, 3, 24, 24), 8 * torch.randn(2, 24, 24)
-    torch.testing.assert_close(refiner(crops, logits), logits.clamp(-SURE, SURE))
+    given = crops, logits, torch.rand(2, 24, 24)
+    torch.testing.assert_close(refiner(*given), logits.clamp(-SURE, SURE))
     torch.nn.init.normal_(refiner.out.weight)
-    refiner(crops, logits).square().sum().backward()
+    refiner(*given).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in refiner.parameters())
 
 
@@ -142,8 +143,9 @@ def test_without_a_refiner_there_is_the_filter_alone() -> None:
     others, same = refined.draw_masks(*given)
     assert masks.shape == others.shape == (3, 64, 64) and corners.equal(same)
     _, crops, coarse = surroundings(*given, 64)
-    assert plain.refine_masks(crops, coarse) is coarse
-    filtered = guided(coarse.sigmoid(), crops / 255)
+    edges = GuidedFilter(crops / 255)
+    assert plain.refine_masks(crops, coarse, edges) is coarse
+    filtered = edges(coarse.sigmoid())
     torch.testing.assert_close(masks.sigmoid(), filtered.clamp(1e-4, 1 - 1e-4))
     assert (masks - others).abs().mean() > 0.01
 

@@ -9,6 +9,7 @@ import torch
 
 from grex_ros.model.config import PRESETS, RelaConfig
 from grex_ros.model.generation import ChosenSets
+from grex_ros.model.guided_filter import GuidedFilter
 from grex_ros.model.mask_refiner import surroundings
 from grex_ros.model.region_decoder import RegionState, RelaOutput
 from grex_ros.model.rela import ReLA
@@ -124,7 +125,8 @@ def test_every_parameter_gets_a_gradient(preset: str) -> None:
     if model.mask_refiner is not None:
         assert state.boxes is not None
         given = (state.masks[0], state.boxes[0], picture(1), picture(1), model.draw_side)
-        outputs.append(model.refine_masks(*surroundings(*given)[1:]))
+        _, crops, coarse = surroundings(*given)
+        outputs.append(model.refine_masks(crops, coarse, GuidedFilter(crops / 255)))
     outputs += [*out.layer_targets, *(x for layer in state.layers for x in layer)]
     sum((x * torch.randn_like(x)).sum() for x in outputs if x is not None).backward()
     without = [p for p in model.parameters() if p.grad is None or not p.grad.any()]

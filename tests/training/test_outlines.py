@@ -12,6 +12,7 @@ from torch import Tensor
 
 from grex_ros.model.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint, save_checkpoint
 from grex_ros.model.config import RelaConfig
+from grex_ros.model.guided_filter import GuidedFilter
 from grex_ros.model.mask_refiner import MaskRefiner
 from grex_ros.model.region_decoder import RegionState
 from grex_ros.model.rela import ReLA
@@ -83,7 +84,8 @@ def test_a_refiner_learns_where_edges_are() -> None:
     for _ in range(60):
         many = truth.boxes[:1].repeat(8, 1)
         pixels, coarse, drawn = outlines.windows(state(many), [truth], [close], 32)
-        loss = sum(outline_losses(refiner(pixels / 128 - 1, coarse), drawn).values())
+        edged = GuidedFilter(pixels / 255)(coarse.sigmoid())
+        loss = sum(outline_losses(refiner(pixels / 128 - 1, coarse, edged), drawn).values())
         optimizer.zero_grad()
         loss.backward()  # type: ignore[union-attr]
         optimizer.step()
