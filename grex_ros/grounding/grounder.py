@@ -6,8 +6,8 @@ import math
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -203,7 +203,8 @@ class Grounder:
         whole, pixels = self._pixels(image)
         self._scaled = (pixels.shape[1], pixels.shape[2])
         self._masks = RegionMasks(self._draw, pixels, whole)
-        with self._running():
+        beside = one_thread() if isinstance(self.engine, ExportedReLA) else nullcontext()
+        with beside, self._autocast():
             batch = self.model.normalise([pixels]).contiguous(memory_format=torch.channels_last)
             if not self.model.cfg.language_in_backbone:
                 self._state = self.engine.encode_image(batch)
@@ -307,17 +308,11 @@ class Grounder:
             return self.engine.ground(state.repeat([1] * len(words)), words, mask)
 
     def _draw(self, *regions: Tensor) -> tuple[Tensor, Tensor]:
-        with self._running():
+        with self._autocast():
             return self.engine.draw_masks(*regions)
 
     def _autocast(self) -> torch.autocast:
         return autocast(self.device, self.dtype)
-
-    @contextmanager
-    def _running(self) -> Iterator[None]:
-        beside = isinstance(self.engine, ExportedReLA)
-        with self._autocast(), one_thread() if beside else nullcontext():
-            yield
 
     def _encode(self, expressions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Word features (B, L, C) and mask (B, L), each expression encoded once."""

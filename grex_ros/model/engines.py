@@ -43,6 +43,18 @@ Run = Callable[[dict[str, Array]], list[Array]]
 _log = logging.getLogger(__name__)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes in one thread. Its others would spin while they wait for more to do, on cores
+    that the threads of another engine need."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class ExportedReLA:
     """The steps of ReLA by another engine, from a folder of :func:`export_onnx`.
 
@@ -110,24 +122,13 @@ class ExportedReLA:
             count=count[0] if count else None,
         )
 
+    @one_thread()
     def draw_masks(
         self, logits: Tensor, boxes: Tensor, seen: Tensor, whole: Tensor
     ) -> tuple[Tensor, Tensor]:
         """As :meth:`ReLA.draw_masks`."""
         corners, crops, coarse = surroundings(logits, boxes, seen, whole, self._draw_side)
         return _call(self._masks, crops=crops, coarse=coarse)[0], corners
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch computes in one thread. Its others would spin while they wait for more to do, on cores
-    that the threads of another engine need."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _call(run: Run, **inputs: Tensor) -> list[Tensor]:
@@ -293,9 +294,7 @@ class Difference:
     words: float  # of a word feature, in standard deviations of them
     logits: float  # of a no-target or target logit, in standard deviations of the target logits
     boxes: float  # of a number of a box, in parts of the picture
-    # Share of the masks' pixels that are on the other side, and the mean difference of a pixel's
-    # probability where they are drawn anew.
-    masks: float
+    masks: float  # share of pixels on the other side; of masks drawn anew the mean difference
 
     @property
     def small(self) -> bool:

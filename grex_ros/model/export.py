@@ -99,30 +99,24 @@ def _version() -> str:
         return "unknown"
 
 
-class _Text(nn.Module):
+class _Step(nn.Module):
     def __init__(self, model: ReLA) -> None:
         super().__init__()
         self.model = model
 
+
+class _Text(_Step):
     def forward(self, tokens: Tensor, word_mask: Tensor) -> Tensor:
         return self.model.encode_text(tokens, word_mask)
 
 
-class _Image(nn.Module):
-    def __init__(self, model: ReLA) -> None:
-        super().__init__()
-        self.model = model
-
+class _Image(_Step):
     def forward(self, images: Tensor) -> tuple[Tensor | None, ...]:
         state = self.model.encode_image(images)
         return state.regions, state.region_position, state.masks, state.boxes
 
 
-class _Ground(nn.Module):
-    def __init__(self, model: ReLA) -> None:
-        super().__init__()
-        self.model = model
-
+class _Ground(_Step):
     def forward(
         self, regions: Tensor, position: Tensor, boxes: Tensor, words: Tensor, word_mask: Tensor
     ) -> tuple[Tensor | None, ...]:
@@ -135,11 +129,7 @@ class _Ground(nn.Module):
         return tuple(x for x in (out.target, out.no_target, out.count) if x is not None)
 
 
-class _Masks(nn.Module):
-    def __init__(self, model: ReLA) -> None:
-        super().__init__()
-        self.model = model
-
+class _Masks(_Step):
     def forward(self, crops: Tensor, coarse: Tensor) -> Tensor:
         return self.model.draw_crops(crops, coarse)
 

@@ -129,17 +129,21 @@ def test_torch_has_one_thread_beside_another_engine(
 ) -> None:
     used = []
 
-    def draw(*_: torch.Tensor) -> None:
+    def spy(*_: torch.Tensor) -> None:
         used.append(torch.get_num_threads())
         raise RuntimeError("no more of this")
 
     for runner in (engine, grounder.model):
         monkeypatch.setattr(grounder, "engine", runner)
-        monkeypatch.setattr(runner, "draw_masks", draw)
+        monkeypatch.setattr(runner, "encode_image", spy)
         with pytest.raises(RuntimeError, match="no more"):
-            grounder._draw()
+            grounder.set_image(np.zeros((240, 320, 3), np.uint8))
         assert torch.get_num_threads() == 2
-    assert used == [1, 2]
+    monkeypatch.setattr(engines, "surroundings", spy)
+    with pytest.raises(RuntimeError, match="no more"):
+        engine.draw_masks(*[torch.zeros(1)] * 4)
+    assert torch.get_num_threads() == 2
+    assert used == [1, 2, 1]
 
 
 @pytest.fixture(scope="module")
