@@ -32,7 +32,7 @@ from .rela import ReLA
 EXPORTED = ("onnxruntime", "openvino")  # the first is the fastest
 ENGINES = ("auto", "torch", "compile", *EXPORTED)
 DRAWN = 4  # masks that are drawn anew to compare engines
-EXPORTS_KEPT = 4  # checkpoints whose exports stay in the cache, 120 MB each
+EXPORTS_KEPT = 4  # checkpoints whose exports stay in the cache, 130 MB each
 
 # The largest difference that is rounding; the engines' are a tenth of it (see Difference).
 SMALL = {"words": 3e-4, "logits": 3e-4, "boxes": 1e-4, "masks": 1e-4}
@@ -365,12 +365,12 @@ def step_times(model: ReLA, engine: ReLA | ExportedReLA, runs: int = 20) -> dict
     tokens, mask = torch.arange(5, 13)[None], torch.ones(1, 8, dtype=torch.int64)
     words, image = engine.encode_text(tokens, mask), engine.encode_image(batch)
     assert image.boxes is not None
-    state, regions = image.repeat([1]), (image.masks[0, :2], image.boxes[0, :2])
+    state, given = image.repeat([1]), (image.masks[0, :2], image.boxes[0, :2], seen.byte(), whole)
     steps: dict[str, Callable[[], object]] = {
         "text": lambda: engine.encode_text(tokens, mask),
         "image": lambda: engine.encode_image(batch),
         "ground": lambda: engine.ground(state, words, mask),
-        "draw": lambda: engine.draw_masks(*regions, seen.byte(), whole),
+        "draw": lambda: engine.draw_masks(*given),
     }
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(runs):
