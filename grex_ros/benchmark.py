@@ -27,6 +27,7 @@ from grex_ros.grounding.device import check_precision, choose_device
 from grex_ros.grounding.grounder import Grounder
 from grex_ros.grounding.reading import Thresholds
 from grex_ros.model.config import RelaConfig
+from grex_ros.model.engines import EXPORTED, export_once, is_installed, missing
 from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import tokenizer_for
 
@@ -89,8 +90,11 @@ def use_threads(threads: int) -> None:
 def random_grounder(preset: str, device: str, precision: str, engine: str = "torch") -> Grounder:
     """A preset with random weights: its answers mean nothing, its speed is that of trained ones.
 
+    Args:
+        engine: torch, compile, or onnxruntime or openvino on a CPU in float32.
+
     Raises:
-        KeyError: no such preset. ValueError: no such device or precision here.
+        KeyError: no such preset. ValueError: no such device, precision or engine here.
     """
     torch.manual_seed(0)
     cfg = RelaConfig.preset(preset)
@@ -100,6 +104,13 @@ def random_grounder(preset: str, device: str, precision: str, engine: str = "tor
     grounder.move(place, precision)
     if engine == "compile":
         grounder.compile()
+    if engine in EXPORTED:
+        if not is_installed(engine):
+            raise ValueError(missing(engine))
+        if place.type != "cpu" or grounder.dtype is not torch.float32:
+            raise ValueError(f"engine {engine} runs on the CPU in float32 only")
+        grounder.engine = export_once(grounder.model, "random", engine)
+        grounder.engine_name = engine
     return grounder
 
 

@@ -241,9 +241,10 @@ def export(
     can be written.
     """
     with one_line_errors():
-        from grex_ros.model import engines
+        from grex_ros.model import engine_check, engines
         from grex_ros.model.checkpoint import DEFAULT_CHECKPOINT, file_digest, load_checkpoint
         from grex_ros.model.export import export_onnx
+        from grex_ros.model.exported import load_export
         from grex_ros.model.inference import prepare
 
         file = checkpoint or DEFAULT_CHECKPOINT
@@ -252,11 +253,11 @@ def export(
             raise ValueError(engines.missing("onnx"))
         folder = out or engines.cache_folder(digest)
         export_onnx(model, folder, digest)
-        rows: list[EngineRow] = [("torch", None, engines.step_times(model, model))]
+        rows: list[EngineRow] = [("torch", None, engine_check.step_times(model, model))]
         for name in filter(engines.is_installed, engines.EXPORTED):
-            engine = engines.ExportedReLA(name, folder, digest)
-            difference = engines.compare_often(model, engine)
-            rows.append((name, difference, engines.step_times(model, engine)))
+            engine = load_export(model, name, folder, digest)
+            difference = engine_check.compare_often(model, engine)
+            rows.append((name, difference, engine_check.step_times(model, engine)))
     from grex_ros.reports import print_engines
 
     print_engines(rows)

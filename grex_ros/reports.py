@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from grex_ros.model.engines import SMALL, Difference
+from grex_ros.model.engine_check import SMALL, Difference
 from grex_ros.model.official import ImportReport
 
 EngineRow = tuple[str, Difference | None, dict[str, float]]
@@ -34,8 +34,8 @@ def print_engines(rows: Sequence[EngineRow]) -> None:
     console.print(table)
     console.print(
         "text, image, ground, draw (two masks): the steps, median milliseconds. Then how far from "
-        "torch at the worst place of twelve sets of pictures and expressions: word features and "
-        "logits in standard deviations, boxes in parts of the picture, masks as share of pixels."
+        "torch at the worst place of several pictures and expressions: word features and logits in "
+        "standard deviations, boxes in parts of the picture, masks as share of pixels."
     )
 
 

@@ -21,7 +21,8 @@ from grex_ros.model.checkpoint import (
     file_digest,
     load_checkpoint,
 )
-from grex_ros.model.engines import ExportedReLA, choose_engine, one_thread
+from grex_ros.model.engines import choose_engine
+from grex_ros.model.exported import Exported, ExportedReLA, one_thread
 from grex_ros.model.generation import choose
 from grex_ros.model.inference import GraphedModel, autocast, compile_parts, lower_weights, prepare
 from grex_ros.model.region_decoder import RegionState, RelaOutput
@@ -63,7 +64,7 @@ class Grounder:
     ) -> None:
         self.model = model.eval()
         # What runs the steps: text, image, grounding, masks.
-        self.engine: ReLA | GraphedModel | ExportedReLA = model
+        self.engine: ReLA | GraphedModel | Exported = model
         self.engine_name = "torch"
         self.engine_note = ""  # why nothing faster than torch was chosen
         self.tokenizer = tokenizer
@@ -119,7 +120,7 @@ class Grounder:
         grounder.calibration = Calibration.from_metadata(metadata)
         grounder.move(place, precision)
         found, grounder.engine_note = choose_engine(model, digest, engine, grounder.dtype)
-        if isinstance(found, ExportedReLA):
+        if not isinstance(found, ReLA):
             grounder.engine, grounder.engine_name = found, found.name
         if engine == "compile":
             grounder.compile()

@@ -43,7 +43,7 @@ class WindowAttention(nn.Module):
         qkv = take(qkv, windows.tokens.flatten())
         qkv = qkv.view(b * count, size, 3, self.heads, c // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        if x.device.type == "cpu" and not torch.is_grad_enabled():
+        if x.device.type == "cpu" and only_asked():
             y = attend_windows(q, k, v, self.bias(None, qkv.dtype)[0], windows.mask)
         else:
             mask = self.bias(windows.mask, qkv.dtype)
@@ -96,9 +96,14 @@ def attend_windows(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor |
     return out
 
 
+def only_asked() -> bool:
+    """Whether nobody wants a gradient or a graph, so that memory may be written to."""
+    return not torch.is_grad_enabled() and not torch.jit.is_tracing()
+
+
 def gelu(x: Tensor) -> Tensor:
     """GELU that may overwrite ``x`` where no gradient is wanted."""
-    return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
+    return torch.ops.aten.gelu_(x) if only_asked() else F.gelu(x)
 
 
 class Mlp(nn.Module):
@@ -199,7 +204,7 @@ def shifted_window_mask(height: int, width: int, window: int, device: torch.devi
     """:attr:`Windows.mask` of windows shifted by half a window."""
 
     def zones(size: int) -> Tensor:
-        size += -size % window
+        size = size + -size % window
         zone = torch.zeros(size, device=device)
         zone[size - window :] = 1
         zone[size - window // 2 :] = 2
@@ -282,7 +287,7 @@ class SwinStage(nn.Module):
 
     def forward(self, x: Tensor, words: Tensor, word_mask: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, W, C) -> feature map (B, C, H, W) and the next stage's input."""
-        height, width = x.shape[1:3]
+        height, width = (int(side) for side in x.shape[1:3])  # numbers in a trace, too
         windows = [
             Windows.of(height, width, self.window, shift, x) for shift in (0, self.window // 2)
         ]

@@ -2,6 +2,9 @@
 
 One file for each step of :class:`~grex_ros.model.rela.ReLA`: text, image, ground, masks. Free are
 the size of the picture (multiples of 32), the number of expressions, of words and of masks.
+
+Of an official preset: text, backbone, ground; all for one picture of its size and one expression
+of full length, since the windows of a Swin are tables of that size.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from .region_decoder import RegionState
 from .rela import STRIDE, ReLA
 
 PARTS = ("image", "text", "ground", "masks")
+OFFICIAL_PARTS = ("backbone", "text", "ground")
 OPSET = 17  # the first with layer norm
 EXPORTER = "onnx"  # the package that torch needs for it
 
@@ -32,8 +36,8 @@ EXPORTER = "onnx"  # the package that torch needs for it
 def export_problem(model: ReLA) -> str:
     """Why ``model`` cannot be exported; empty if it can."""
     cfg = model.cfg
-    if not (cfg.instance_heads and cfg.image_layers):
-        return f"the preset {cfg.name} runs on torch only: its words meet the picture's pixels"
+    if not cfg.image_layers and (cfg.instance_heads or cfg.keep_aspect):
+        return f"the preset {cfg.name} is neither an official one nor has layers without words"
     # Thinner pictures would need regions that stand twice, a case that a graph does not hold.
     if cfg.region_proposals and (STRIDE // 8) * (cfg.image_size // 8) < cfg.regions:
         return f"pictures of {cfg.image_size} pixels are too small for {cfg.regions} regions"
@@ -54,7 +58,7 @@ def identity(digest: str) -> dict[str, str]:
 
 
 def export_onnx(model: ReLA, folder: Path, digest: str) -> None:
-    """Writes one file for each of PARTS; each replaces the one before in one step.
+    """Writes one file for each of the model's parts; each replaces the one before in one step.
 
     Args:
         model: float32, on the CPU, in eval mode.
@@ -78,7 +82,7 @@ def export_onnx(model: ReLA, folder: Path, digest: str) -> None:
         "opset": str(OPSET),
         "draw_side": str(model.draw_side),
     }
-    for part in PARTS:
+    for part in PARTS if model.cfg.image_layers else OFFICIAL_PARTS:
         graph = onnx.load_from_string(_trace(model, part))
         onnx.helper.set_model_props(graph, about)
         file, name = tempfile.mkstemp(suffix=".part", dir=folder)
@@ -134,6 +138,67 @@ class _Masks(_Step):
         return self.model.draw_crops(crops, coarse)
 
 
+class _Backbone(_Step):
+    """Maps with their channels last, as torch's convolutions after it like them."""
+
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        return tuple(x.permute(0, 2, 3, 1) for x in self.model.backbone(*given))
+
+
+class _OfficialGround(_Step):
+    """All but the words comes in the order of :func:`state_tensors`."""
+
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        *levels, pixels, regions, position, words, word_mask = given
+        memories, positions, features = levels[:3], levels[3:6], levels[6:]
+        sizes = [(int(x.shape[2]), int(x.shape[3])) for x in features]
+        state = RegionState(
+            memories,
+            positions,
+            sizes,
+            pixels,
+            regions,
+            position,
+            pixels,
+            level_features=features,
+            counts=[1],
+        )
+        out = self.model.ground(state, words, word_mask)
+        return out.target_mask, out.minimap, out.no_target
+
+
+def state_tensors(state: RegionState, expression: int) -> dict[str, Tensor]:
+    """What an official preset's ground step takes of a state for one of its expressions."""
+    pictures = [i for i, count in enumerate(state.counts) for _ in range(count)]
+    one, whose = slice(expression, expression + 1), pictures[expression]
+    picture = slice(whose, whose + 1)
+    named = {f"memory{i}": x[:, picture] for i, x in enumerate(state.memories)}
+    named |= {f"position{i}": x for i, x in enumerate(state.positions)}
+    named |= {f"features{i}": x[picture] for i, x in enumerate(state.level_features)}
+    named["mask_features"] = state.mask_features[picture]
+    named["regions"] = state.regions[:, one]
+    named["region_position"] = state.region_position[:, one]
+    return named
+
+
+def _official_step(model: ReLA, part: str) -> tuple[nn.Module, dict[str, Tensor], list[str]]:
+    """One of backbone and ground: module, inputs and names of the outputs."""
+    cfg = model.cfg
+    side = cfg.image_size + -cfg.image_size % STRIDE
+    words = {
+        "words": torch.zeros(1, cfg.max_tokens, cfg.text_dim),
+        "word_mask": torch.ones(1, cfg.max_tokens, dtype=torch.int64),
+    }
+    read = words if cfg.language_in_backbone else {}
+    images = torch.zeros(1, 3, side, side)
+    if part == "backbone":
+        return _Backbone(model), {"images": images, **read}, ["res2", "res3", "res4", "res5"]
+    with torch.no_grad():
+        state = model.encode_image(images, *read.values()).repeat([1])
+    outputs = ["target_mask", "minimap", "no_target"]
+    return _OfficialGround(model), {**state_tensors(state, 0), **words}, outputs
+
+
 def _trace(model: ReLA, part: str) -> bytes:
     """The ONNX graph of one step.
 
@@ -145,6 +210,7 @@ def _trace(model: ReLA, part: str) -> bytes:
     text = {0: "expressions", 1: "words"}
     module: nn.Module
     inputs: dict[str, Tensor]
+    free: dict[str, dict[int, str]]
     mask = torch.ones(2, 9, dtype=torch.int64)
     if part == "text":
         module, inputs = _Text(model), {"tokens": 5 + torch.arange(18).view(2, 9)}
@@ -153,6 +219,9 @@ def _trace(model: ReLA, part: str) -> bytes:
         module, inputs = _Image(model), {"images": torch.zeros(1, 3, 8 * STRIDE, 10 * STRIDE)}
         outputs = ["regions", "position", "masks", "boxes"]
         free = {"images": {2: "height", 3: "width"}, "masks": {2: "rows", 3: "columns"}}
+    elif not cfg.image_layers:
+        module, inputs, outputs = _official_step(model, part)
+        free = {}
     elif part == "masks":
         coarse = torch.linspace(-4, 4, 2 * model.draw_side**2).view(2, model.draw_side, -1)
         module, inputs = _Masks(model), {"crops": torch.stack([coarse] * 3, 1), "coarse": coarse}
@@ -166,7 +235,7 @@ def _trace(model: ReLA, part: str) -> bytes:
         outputs = ["target", "no_target", "count"][: 3 if cfg.count_classes else 2]
         free = {"words": text, "word_mask": text} | {name: many for name in outputs}
         free |= {name: {1: "expressions"} for name in ("regions", "position")}
-    if part in ("text", "ground"):
+    if part in ("text", "ground") and "word_mask" not in inputs:
         inputs["word_mask"] = mask
     buffer = io.BytesIO()
     with _plain_attention(model), torch.no_grad(), warnings.catch_warnings():

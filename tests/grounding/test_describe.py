@@ -20,7 +20,7 @@ from grex_ros.grounding.objects import GroundedObject, Grounding, Status
 from grex_ros.grounding.pictures import given_tensors
 from grex_ros.grounding.reading import Thresholds
 from grex_ros.model.checkpoint import CheckpointError
-from grex_ros.model.engines import ExportedReLA
+from grex_ros.model.exported import ExportedReLA
 from grex_ros.model.inference import GraphedModel
 from grex_ros.model.region_decoder import RegionState
 from grex_ros.model.rela import ReLA

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from grex_ros.cli import app
 from grex_ros.grounding.grounder import Grounder
 from grex_ros.grounding.reading import Thresholds
-from grex_ros.model import engines
+from grex_ros.model import engine_check, engines
 from grex_ros.model.checkpoint import (
     DEFAULT_CHECKPOINT,
     CheckpointError,
@@ -26,8 +26,10 @@ from grex_ros.model.checkpoint import (
     load_checkpoint,
 )
 from grex_ros.model.config import RelaConfig
-from grex_ros.model.engines import EXPORTED, ExportedReLA, choose_engine, compare, drawn_picture
-from grex_ros.model.export import OPSET, PARTS, export_onnx, export_problem
+from grex_ros.model.engine_check import Difference, compare, drawn_picture
+from grex_ros.model.engines import EXPORTED, choose_engine
+from grex_ros.model.export import OPSET, PARTS, export_onnx
+from grex_ros.model.exported import ExportedReLA
 from grex_ros.model.inference import prepare
 from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import tokenizer_for
@@ -139,7 +141,7 @@ def test_torch_has_one_thread_beside_another_engine(
         with pytest.raises(RuntimeError, match="no more"):
             grounder.set_image(np.zeros((240, 320, 3), np.uint8))
         assert torch.get_num_threads() == 2
-    monkeypatch.setattr(engines, "surroundings", spy)
+    monkeypatch.setattr("grex_ros.model.exported.surroundings", spy)
     with pytest.raises(RuntimeError, match="no more"):
         engine.draw_masks(*[torch.zeros(1)] * 4)
     assert torch.get_num_threads() == 2
@@ -332,9 +334,8 @@ def test_a_cache_that_cannot_be_written(
     assert "cannot be kept" in caplog.text
 
 
-def test_presets_without_objects_and_half_precision_run_on_torch_only(model: ReLA) -> None:
-    tiny = ReLA(RelaConfig.preset("tiny"))
-    assert "tiny" in export_problem(tiny)
+def test_what_has_no_export_and_half_precision_run_on_torch_only(model: ReLA) -> None:
+    tiny = ReLA(RelaConfig.preset("tiny").replace(keep_aspect=True))
     for given, dtype in ((tiny, torch.float32), (model, torch.bfloat16)):
         found, note = choose_engine(given, DIGEST, "auto", dtype)
         assert found is given and note
@@ -346,7 +347,7 @@ def test_old_exports_are_forgotten(tmp_path: Path) -> None:
     for age in range(6):
         folder = tmp_path / str(age)
         folder.mkdir()
-        (folder / "image.onnx").touch()
+        (folder / "text.onnx").touch()
         os.utime(folder, (1e9 - age, 1e9 - age))
     (tmp_path / "somebody's").mkdir()
     os.utime(tmp_path / "somebody's", (0, 0))
@@ -355,12 +356,12 @@ def test_old_exports_are_forgotten(tmp_path: Path) -> None:
 
 
 def test_the_worst_of_many_counts(model: ReLA, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = iter(engines.Difference(i / 1e5, 0, -i, 0) for i in range(12))
-    monkeypatch.setattr(engines, "compare", lambda *_: next(found))
-    assert engines.compare_often(model, model) == engines.Difference(11 / 1e5, 0, 0, 0)
-    broken = engines.Difference(0, float("nan"), 0, 0)
-    found = iter([broken, *[engines.Difference(0, 0, 0, 0)] * 11])
-    assert not engines.compare_often(model, model).small
+    found = iter(Difference(i / 1e5, 0, -i, 0) for i in range(12))
+    monkeypatch.setattr(engine_check, "compare", lambda *_: next(found))
+    assert engine_check.compare_often(model, model) == Difference(11 / 1e5, 0, 0, 0)
+    broken = Difference(0, float("nan"), 0, 0)
+    found = iter([broken, *[Difference(0, 0, 0, 0)] * 11])
+    assert not engine_check.compare_often(model, model).small
 
 
 # --- the files -------------------------------------------------------------------------------
@@ -383,7 +384,7 @@ def test_grex_export(
     """It exports by itself, and the model is afterwards what it was."""
     without.add("openvino")
     monkeypatch.setattr("grex_ros.model.inference.prepare", lambda _: model)
-    monkeypatch.setattr(engines, "compare_often", lambda *both: compare(*both, (240, 320)))
+    monkeypatch.setattr(engine_check, "compare_often", lambda *both: compare(*both, (240, 320)))
     fast = torch.backends.mha.get_fastpath_enabled()
     out = tmp_path / "tabletop.onnx"
     done = CliRunner().invoke(app, ["export", "--out", str(out)])
@@ -400,7 +401,7 @@ def test_grex_export(
     assert not any("forward" in vars(module) for module in model.modules())
 
     monkeypatch.setattr("grex_ros.model.export.export_onnx", lambda *_: None)
-    monkeypatch.setattr(engines, "compare_often", lambda *_: engines.Difference(0, 0.1, 0, 0))
+    monkeypatch.setattr(engine_check, "compare_often", lambda *_: Difference(0, 0.1, 0, 0))
     done = CliRunner().invoke(app, ["export", "--out", str(out)])
     assert done.exit_code == 1 and "no" in done.output
 
