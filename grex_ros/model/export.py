@@ -181,10 +181,15 @@ def state_tensors(state: RegionState, expression: int) -> dict[str, Tensor]:
     return named
 
 
+def official_side(model: ReLA) -> int:
+    """Pixels along a side of the padded pictures of an official preset."""
+    return model.cfg.image_size + -model.cfg.image_size % STRIDE
+
+
 def _official_step(model: ReLA, part: str) -> tuple[nn.Module, dict[str, Tensor], list[str]]:
     """One of backbone and ground: module, inputs and names of the outputs."""
     cfg = model.cfg
-    side = cfg.image_size + -cfg.image_size % STRIDE
+    side = official_side(model)
     words = {
         "words": torch.zeros(1, cfg.max_tokens, cfg.text_dim),
         "word_mask": torch.ones(1, cfg.max_tokens, dtype=torch.int64),

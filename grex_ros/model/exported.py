@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .checkpoint import CheckpointError
-from .export import OFFICIAL_PARTS, PARTS, identity, state_tensors
+from .export import OFFICIAL_PARTS, PARTS, identity, official_side, state_tensors
 from .mask_refiner import surroundings
 from .region_decoder import RegionState, RelaOutput
 from .rela import ReLA
@@ -118,7 +118,7 @@ class ExportedOfficial:
     """
 
     def __init__(self, name: str, folder: Path, digest: str, model: ReLA) -> None:
-        self.name, self._model = name, model
+        self.name, self._model, self._side = name, model, official_side(model)
         loaded = (_load(name, folder / f"{part}.onnx", digest)[0] for part in OFFICIAL_PARTS)
         self._backbone, self._text, self._ground = loaded
 
@@ -130,8 +130,8 @@ class ExportedOfficial:
         self, images: Tensor, words: Tensor | None = None, word_mask: Tensor | None = None
     ) -> RegionState:
         """As :meth:`ReLA.encode_image`."""
-        model, side = self._model, self._model.cfg.image_size
-        if images.shape[2:] != (side, side):
+        model = self._model
+        if images.shape[2:] != (self._side, self._side):
             return model.encode_image(images, words, word_mask)
         given = {"images": images}
         if words is not None and word_mask is not None:
@@ -146,8 +146,7 @@ class ExportedOfficial:
 
     def ground(self, state: RegionState, words: Tensor, word_mask: Tensor) -> RelaOutput:
         """As :meth:`ReLA.ground`, without the regions' own masks."""
-        side = self._model.cfg.image_size // 4
-        if state.mask_features.shape[2:] != (side, side):
+        if state.mask_features.shape[2:] != (self._side // 4, self._side // 4):
             return self._model.ground(state, words, word_mask)
         each = [
             _call(

@@ -18,7 +18,7 @@ from grex_ros.model.inference import (
     plain_parts,
     prepare,
 )
-from grex_ros.model.pixel_decoder import sample_bags, sample_grids
+from grex_ros.model.pixel_decoder import convolve, sample_bags, sample_grids
 from grex_ros.model.rela import ReLA
 from grex_ros.model.resnet import ResNet50
 
@@ -76,6 +76,22 @@ def test_bags_equal_grids(device: str, batch: int, sizes: list[tuple[int, int]])
     bags = sample_bags(value.to(device), offsets.to(device), weights.to(device), sizes).cpu()
     assert grids.shape == bags.shape == (batch, cells, 32)
     torch.testing.assert_close(bags, grids, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(24, 32), (15, 7), (1, 5)])
+def test_winograds_convolution_equals_the_plain_one(size: tuple[int, int]) -> None:
+    torch.manual_seed(4)
+    conv = torch.nn.Conv2d(32, 48, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+    x = torch.randn(2, 32, *size)
+    plain = conv(x)
+    assert torch.equal(convolve(conv, x), plain) and plain.requires_grad  # while it learns
+    with torch.inference_mode():
+        for given in (x, x.to(memory_format=torch.channels_last)):
+            found = convolve(conv, given)
+            assert (found - plain).abs().max() <= 1e-5 * plain.abs().max()
+        assert not torch.backends.nnpack.is_available() or not torch.equal(found, plain)
+        double = conv.double()
+        assert torch.equal(convolve(double, x.double()), double(x.double()))
 
 
 @pytest.mark.parametrize("device", DEVICES)
