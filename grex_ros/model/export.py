@@ -36,7 +36,8 @@ EXPORTER = "onnx"  # the package that torch needs for it
 def export_problem(model: ReLA) -> str:
     """Why ``model`` cannot be exported; empty if it can."""
     cfg = model.cfg
-    if not cfg.image_layers and (cfg.instance_heads or cfg.keep_aspect):
+    changed = cfg.instance_heads or cfg.keep_aspect or cfg.word_padding_mask
+    if not cfg.image_layers and changed:
         return f"the preset {cfg.name} is neither an official one nor has layers without words"
     # Thinner pictures would need regions that stand twice, a case that a graph does not hold.
     if cfg.region_proposals and (STRIDE // 8) * (cfg.image_size // 8) < cfg.regions:

@@ -174,8 +174,8 @@ def test_an_engine_that_is_not_equal(
 
 
 def test_what_has_no_export() -> None:
-    """Neither pictures of many shapes nor objects whose regions have met the words first."""
-    for changes in ({"keep_aspect": True}, {"instance_heads": True}):
+    """What pictures of many shapes, sentences of many lengths or single objects would need."""
+    for changes in ({"keep_aspect": True}, {"word_padding_mask": True}, {"instance_heads": True}):
         other = ReLA(RelaConfig.preset("tiny").replace(**changes))
         assert "tiny" in export_problem(other)
 
