@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import RelaConfig
-from .tables import constant_table
+from .tables import constant_table, only_asked
 
 
 class WindowAttention(nn.Module):
@@ -59,7 +59,7 @@ class WindowAttention(nn.Module):
         """
         table = self.relative_position_bias_table
         key = (None if mask is None else mask.data_ptr(), dtype, table.device)
-        asked = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        asked = only_asked()
         if asked and key in self._biases:
             return self._biases[key][0]
         size = len(self.relative_position_index)
@@ -94,11 +94,6 @@ def attend_windows(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor |
         weights = torch.baddbmm(start, q[i], k[i].transpose(1, 2), alpha=d**-0.5)
         out[i] = torch.bmm(weights.softmax(-1), v[i]).transpose(0, 1)
     return out
-
-
-def only_asked() -> bool:
-    """Whether nobody wants a gradient or a graph, so that memory may be written to."""
-    return not torch.is_grad_enabled() and not torch.jit.is_tracing()
 
 
 def gelu(x: Tensor) -> Tensor:

@@ -134,9 +134,8 @@ def step_times(model: ReLA, engine: Runner, runs: int = 20) -> dict[str, float]:
     where masks are drawn one by one, two of them."""
     cfg = model.cfg
     side = cfg.image_size
-    whole, seen = drawn_picture(480, 640).byte(), drawn_picture(side * 3 // 4, side)
-    if not cfg.image_layers:
-        seen = drawn_picture(side, side)
+    whole = drawn_picture(480, 640).byte()
+    seen = drawn_picture(side * 3 // 4 if cfg.image_layers else side, side)
     batch = model.normalise([seen])
     padded = 8 if cfg.word_padding_mask else cfg.max_tokens
     tokens, mask = torch.arange(5, 5 + padded)[None], torch.ones(1, padded, dtype=torch.int64)

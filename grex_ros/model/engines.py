@@ -33,8 +33,8 @@ def choose_engine(
     """What runs ``model``, and if that is torch, why nothing faster does.
 
     Another engine than torch is compared with torch first. If the cache holds no export of the
-    checkpoint, one is made, which takes some seconds; of an official preset, which takes minutes of
-    time and a gigabyte, only if the engine is wanted by name.
+    checkpoint, one is made, which takes some seconds; of an official preset, which takes a minute
+    and a gigabyte, only if the engine is wanted by name.
 
     Args:
         model: as loaded from the checkpoint with ``digest``, on the device where it is to run.

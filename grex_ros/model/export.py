@@ -219,7 +219,8 @@ def _trace(model: ReLA, part: str) -> bytes:
     free: dict[str, dict[int, str]]
     mask = torch.ones(2, 9, dtype=torch.int64)
     if part == "text":
-        module, inputs = _Text(model), {"tokens": 5 + torch.arange(18).view(2, 9)}
+        tokens = 5 + torch.arange(18).view(2, 9)
+        module, inputs = _Text(model), {"tokens": tokens, "word_mask": mask}
         outputs, free = ["features"], {"tokens": text, "word_mask": text, "features": text}
     elif part == "image":
         module, inputs = _Image(model), {"images": torch.zeros(1, 3, 8 * STRIDE, 10 * STRIDE)}
@@ -238,11 +239,10 @@ def _trace(model: ReLA, part: str) -> bytes:
         words = torch.zeros(2, 9, cfg.text_dim)
         module, inputs = _Ground(model), {"regions": regions, "position": regions}
         inputs |= {"boxes": torch.full((1, cfg.regions, 4), 0.5), "words": words}
+        inputs["word_mask"] = mask
         outputs = ["target", "no_target", "count"][: 3 if cfg.count_classes else 2]
         free = {"words": text, "word_mask": text} | {name: many for name in outputs}
         free |= {name: {1: "expressions"} for name in ("regions", "position")}
-    if part in ("text", "ground") and "word_mask" not in inputs:
-        inputs["word_mask"] = mask
     buffer = io.BytesIO()
     with _plain_attention(model), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a trace may freeze; and that there is a newer way

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import RelaConfig
-from .tables import constant_table, map_size, pixel_centres, sine_position
+from .tables import constant_table, map_size, only_asked, pixel_centres, sine_position
 
 
 class DeformableAttention(nn.Module):
@@ -56,8 +56,7 @@ class DeformableAttention(nn.Module):
         weights = weights.softmax(-1).view(shape)
         value = self.value_proj(memory).to(full).view(b, n, self.heads, -1)
         # Bags are many times as fast, but only for inference.
-        bags = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        sample = sample_bags if bags else sample_grids
+        sample = sample_bags if only_asked() else sample_grids
         return self.output_proj(sample(value, offsets, weights, sizes))
 
 
@@ -224,9 +223,8 @@ class DeformablePixelDecoder(nn.Module):
 def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """``conv`` (3 x 3, padded by 1, without bias) of ``x``; on a CPU by Winograd's method where
     torch has it, a third of the time for 1e-5 of the largest value."""
-    asked = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
     plain = x.device.type == "cpu" and x.dtype is conv.weight.dtype is torch.float32
-    if not (asked and plain and torch.backends.nnpack.is_available()):
+    if not (only_asked() and plain and torch.backends.nnpack.is_available()):
         return conv(x)
     x, weight = x.contiguous(), conv.weight.contiguous()
     return torch.ops.aten._nnpack_spatial_convolution(x, weight, None, (1, 1), (1, 1))

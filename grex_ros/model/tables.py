@@ -12,6 +12,13 @@ from torch import Tensor
 KEPT = 256  # tables of each kind; a camera needs a handful, and CUDA graphs rely on them
 
 
+def only_asked() -> bool:
+    """Whether nobody wants a gradient or a graph of what runs: what is fast only then, or writes
+    to memory that it was given, may be used."""
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return not torch.is_grad_enabled() and not recorded
+
+
 def constant_table(
     kind: torch.dtype | None = None,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:

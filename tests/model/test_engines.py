@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from typer.testing import CliRunner
 
 from grex_ros.cli import app
 from grex_ros.grounding.grounder import Grounder
+from grex_ros.grounding.objects import Grounding
 from grex_ros.grounding.reading import Thresholds
 from grex_ros.model import engine_check, engines
 from grex_ros.model.checkpoint import (
@@ -26,7 +28,7 @@ from grex_ros.model.checkpoint import (
     load_checkpoint,
 )
 from grex_ros.model.config import RelaConfig
-from grex_ros.model.engine_check import Difference, compare, drawn_picture
+from grex_ros.model.engine_check import Difference, Runner, compare, drawn_picture
 from grex_ros.model.engines import EXPORTED, choose_engine
 from grex_ros.model.export import OPSET, PARTS, export_onnx
 from grex_ros.model.exported import ExportedReLA
@@ -154,16 +156,21 @@ def grounder(model: ReLA) -> Grounder:
     return Grounder(model, tokenizer, "tabletop", Thresholds(target=0.1, no_target=0.9))
 
 
+def answers_of(
+    grounder: Grounder, runner: Runner, image: Tensor, texts: list[str]
+) -> list[Grounding]:
+    """What ``grounder`` says of a picture (3, H, W) if ``runner`` runs the steps."""
+    grounder.engine = runner
+    grounder.forget_words()
+    grounder.set_image(image.byte().permute(1, 2, 0).numpy())
+    return grounder.ground(texts)
+
+
 @pytest.mark.parametrize("shape", [(480, 640), (640, 360)])
 def test_the_same_answers(grounder: Grounder, engine: ExportedReLA, shape: tuple[int, int]) -> None:
-    image = drawn_picture(*shape).byte().permute(1, 2, 0).numpy()
     texts = ["all objects on the table", "the green ball", "the unicorn", "the bowl on the left"]
-    found = []
-    for runner in (grounder.model, engine):
-        grounder.engine = runner
-        grounder.forget_words()
-        grounder.set_image(image)
-        found.append(grounder.ground(texts))
+    image = drawn_picture(*shape)
+    found = [answers_of(grounder, runner, image, texts) for runner in (grounder.model, engine)]
     assert any(answer.objects for answer in found[0])
     for a, b in zip(*found, strict=True):
         assert (a.status, len(a.objects)) == (b.status, len(b.objects))

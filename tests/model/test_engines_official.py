@@ -23,7 +23,7 @@ from grex_ros.model.rela import ReLA, official_decision
 from grex_ros.model.text_encoder import tokenizer_for
 
 from .golden import DATA, GoldenSet
-from .test_engines import moved
+from .test_engines import answers_of, moved
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -106,12 +106,8 @@ def test_the_same_answers(model: ReLA, engine: ExportedOfficial) -> None:
         model, tokenizer_for(model.cfg), "tiny", Thresholds(target=0.0, no_target=1.0)
     )
     texts = [f"the {word} cup" for word in ("red", "blue", "left", "other", "small")]
-    found = []
-    for runner in (model, engine):
-        grounder.engine = runner
-        grounder.forget_words()
-        grounder.set_image(drawn_picture(120, 160).byte().permute(1, 2, 0).numpy())
-        found.append(grounder.ground(texts))
+    image = drawn_picture(120, 160)
+    found = [answers_of(grounder, runner, image, texts) for runner in (model, engine)]
     assert any(answer.objects for answer in found[0])
     for a, b in zip(*found, strict=True):
         assert (a.status, len(a.objects)) == (b.status, len(b.objects))
