@@ -29,6 +29,7 @@ WITHOUT_INSTANCES = {
     "region_appearance": False,
     "region_geometry": False,
     "region_semantics": False,
+    "coco_detector": False,
     "refine_side": 0,
     "phrase_alignment": False,
     "relevance_no_target": False,
@@ -40,6 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no region-region attention": {"region_region": False, "region_geometry": False},
     "no geometry between regions": {"region_geometry": False},
     "no ImageNet classes of regions": {"region_semantics": False},
+    "no detector": {"coco_detector": False},
     "no region-word attention": {"region_word": False},
     "no instance heads": WITHOUT_INSTANCES,
 }

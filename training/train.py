@@ -26,7 +26,6 @@ import typer
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from rich.console import Console
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
@@ -34,7 +33,7 @@ from torch.utils.data import DataLoader
 
 from grex_ros.model.checkpoint import (
     CheckpointError,
-    config_from_json,
+    checkpoint_config,
     save_checkpoint,
 )
 from grex_ros.model.config import RelaConfig
@@ -56,7 +55,7 @@ SAVE_EVERY = 120.0  # seconds
 REPORT_EVERY = 20  # steps
 OVERLAYS = 4  # pictures in TensorBoard
 # Parts that change no answer before they are trained.
-UNFELT = ("region_geometry", "region_semantics")
+UNFELT = ("region_geometry", "region_semantics", "coco_detector")
 console = Console()
 
 
@@ -134,7 +133,8 @@ class Trainer:
             cfg = cfg.replace(generation_words=tuple(words))
         self.pictures = load_pictures(records, cfg, config)
         self.no_target_prior = self.pictures.no_target_prior()
-        model = build_model(cfg, *(() if state else (config.init_backbone, config.init_text)))
+        start = (config.init_backbone, config.init_text, config.init_detector)
+        model = build_model(cfg, *(() if state else start))
         groups = parameter_groups(model, config)
         self.base_rates = [group["lr"] for group in groups]
         layout = memory_format(self.accelerator.device)
@@ -344,17 +344,6 @@ class Trainer:
             console.print(text, soft_wrap=True, markup=False)
 
 
-def checkpoint_config(path: Path) -> RelaConfig:
-    """The model's config in a checkpoint. CheckpointError if there is none."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return config_from_json((file.metadata() or {})["config"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"checkpoint {path} cannot be started from: {type(error).__name__}: {error}"
-        ) from error
-
-
 def main(
     config: Annotated[Path, typer.Option(help="YAML, see training/configs/")],
     out: Annotated[Path, typer.Option(help="folder of the run; an unfinished one goes on")],
@@ -369,6 +358,9 @@ def main(
     init_text: Annotated[
         str, typer.Option(help="start the text encoder from this Hugging Face BERT")
     ] = "",
+    init_detector: Annotated[
+        str, typer.Option(help="start the detector from this TensorFlow.js CenterNet (a .json)")
+    ] = "",
 ) -> None:
     """Trains, or goes on training, and exports the result."""
     settings = TrainConfig.load(config)
@@ -380,11 +372,16 @@ def main(
         settings = settings.replace(init_backbone=init_backbone)
     if init_text:
         settings = settings.replace(init_text=init_text)
+    if init_detector:
+        settings = settings.replace(init_detector=init_detector)
     # What the head can say stays as it is where it does not learn.
     words = checkpoint_config(init).generation_words if init and settings.only_refiner else ()
     trainer = Trainer(settings, out, words)
     if init is not None and trainer.step == 0:
         trainer.start_from(init)
+    known = settings.init_detector or (init and checkpoint_config(init).coco_detector)
+    if trainer.model.sight is not None and trainer.step == 0 and not known:
+        console.print("the detector has no weights yet; they come by --init-detector or --init")
     trainer.train()
     if export is not None and trainer.accelerator.is_main_process:
         trainer.export(export)

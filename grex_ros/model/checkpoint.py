@@ -105,6 +105,17 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[ReLA, dict[str, str]]
     return model.eval(), metadata
 
 
+def checkpoint_config(path: Path) -> RelaConfig:
+    """The model's config in a checkpoint. CheckpointError if there is none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return config_from_json((file.metadata() or {})["config"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"checkpoint {path} cannot be started from: {type(error).__name__}: {error}"
+        ) from error
+
+
 def load_tensors(model: ReLA, tensors: dict[str, Tensor], source: object) -> None:
     """Loads ``tensors`` strictly; CheckpointError names what is missing, unexpected, misshaped."""
     problems = differences(

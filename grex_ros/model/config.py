@@ -65,6 +65,7 @@ class RelaConfig:
     region_appearance: bool = False  # add each region's mask-pooled features and its box
     region_geometry: bool = False  # how regions lie to each other joins their attention
     region_semantics: bool = False  # add what an ImageNet classifier takes each region for
+    coco_detector: bool = False  # a detector with weights of its own tells what it sees
     instance_heads: bool = False  # target score, box and own mask of every region
     count_classes: int = 0  # 0, 1, ... count_classes - 1 or more
     relevance_no_target: bool = False  # no-target from relevance-weighted regions and the sentence
@@ -92,6 +93,7 @@ class RelaConfig:
             "region_appearance",
             "region_geometry",
             "region_semantics",
+            "coco_detector",
             "phrase_alignment",
             "generation_layers",
         ):

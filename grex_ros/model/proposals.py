@@ -30,6 +30,15 @@ class Proposals:
     boxes: Tensor  # (B, Q, 4)
 
 
+@dataclass
+class Hints:
+    """What a detector says of every cell of B pictures."""
+
+    centre: Tensor  # (B, h, w): to be added to the logit that an object's centre lies here
+    trust: Tensor  # (B, h, w, 1): how far its box counts, 0..1
+    boxes: Tensor  # (B, h, w, 4)
+
+
 class RegionProposals(nn.Module):
     """Picks ``cfg.regions`` peaks of a map of object centres."""
 
@@ -45,14 +54,18 @@ class RegionProposals(nn.Module):
             nn.init.zeros_(self.get_parameter(name))
         nn.init.constant_(self.get_parameter("heat.layers.1.bias"), -3.0)  # few cells are centres
 
-    def forward(self, memory: Tensor) -> Proposals:
-        """``memory`` (B, C, h, w)."""
+    def forward(self, memory: Tensor, hints: Hints | None = None) -> Proposals:
+        """``memory`` (B, C, h, w), and what a detector has to say of its cells."""
         b, _, h, w = memory.shape
         cells = self.norm(memory.permute(0, 2, 3, 1))
         heat = self.heat(cells)[..., 0]
         centres = pixel_centres(h, w, memory).view(h, w, 2)
         start = torch.cat((centres, torch.full_like(centres, BOX_START)), -1)
-        boxes = (self.box(cells) + inverse_sigmoid(start)).sigmoid()
+        sides = self.box(cells) + inverse_sigmoid(start)
+        if hints is not None:
+            heat = heat + hints.centre
+            sides = sides + hints.trust * (inverse_sigmoid(hints.boxes) - sides)
+        boxes = sides.sigmoid()
         peak = F.max_pool2d(heat[:, None], 3, 1, 1)[:, 0] == heat
         # Where there are fewer peaks than regions, the warmest other cells follow.
         score = torch.where(peak, heat.detach(), heat.detach() - 1e3).flatten(1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .config import RelaConfig
 from .geometry import PairGeometry
 from .heads import InstanceHeads, MaskHead, PhraseAlignment, RelevanceNoTarget
-from .proposals import Proposals, RegionProposals, box_waves, outside_box
+from .proposals import Hints, Proposals, RegionProposals, box_waves, outside_box
 from .semantics import RegionSemantics
 from .tables import sine_position
 
@@ -225,10 +225,14 @@ class RegionDecoder(nn.Module):
     # --- the picture ----------------------------------------------------------------------
 
     def encode_image(
-        self, memories: list[Tensor], mask_features: Tensor, coarse: Tensor
+        self,
+        memories: list[Tensor],
+        mask_features: Tensor,
+        coarse: Tensor,
+        hints: Hints | None = None,
     ) -> RegionState:
-        """Memories (B, C, h, w) of strides 32, 16, 8, mask features and the trunk's last map (B,
-        channels, H/32, W/32) -> regions after the layers that see no words."""
+        """Memories (B, C, h, w) of strides 32, 16, 8, mask features, the trunk's last map (B,
+        channels, H/32, W/32) and hints for proposals -> regions after the layers without words."""
         cfg = self.cfg
         batch, dim = memories[0].shape[:2]
         state = RegionState(
@@ -244,7 +248,7 @@ class RegionDecoder(nn.Module):
             masks=mask_features,
         )
         if cfg.region_proposals:
-            found = state.proposals = self.proposals(memories[2])
+            found = state.proposals = self.proposals(memories[2], hints)
             state.regions = found.content.transpose(0, 1)
             state.boxes = found.boxes.detach()
             waves = box_waves(state.boxes.transpose(0, 1), dim)

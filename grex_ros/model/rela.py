@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .backbone import LanguageSwin
 from .config import RelaConfig
+from .detector import DetectorSight
 from .efficientnet import EfficientNetLite0
 from .generation import ExpressionDecoder
 from .guided_filter import GuidedFilter
@@ -38,6 +39,7 @@ class ReLA(nn.Module):
             self.backbone = ResNet50() if cfg.backbone == "resnet50" else EfficientNetLite0()
         self.pixel_decoder = build_pixel_decoder(cfg, self.backbone.channels)
         self.region_decoder = RegionDecoder(cfg, self.backbone.channels[-1])
+        self.sight = DetectorSight(cfg) if cfg.coco_detector else None
         self.generation = ExpressionDecoder(cfg) if cfg.generation_layers else None
         self.mask_refiner = MaskRefiner() if cfg.refine_side else None
         for name in ("pixel_mean", "pixel_std"):
@@ -75,7 +77,14 @@ class ReLA(nn.Module):
         else:
             features = self.backbone(images)
         memories, mask_features = self.pixel_decoder(features)
-        return self.region_decoder.encode_image(memories, mask_features, features[-1])
+        if self.sight is None:
+            return self.region_decoder.encode_image(memories, mask_features, features[-1])
+        seen = self.sight.detector(images * self.pixel_std + self.pixel_mean)
+        memories, hints = self.sight.memories(memories, seen), self.sight.hints(seen)
+        state = self.region_decoder.encode_image(memories, mask_features, features[-1], hints)
+        assert state.boxes is not None
+        state.regions = state.regions + self.sight(seen, state.boxes.detach())
+        return state
 
     def ground(self, state: RegionState, words: Tensor, word_mask: Tensor) -> RelaOutput:
         """Regions of B pictures and the words of B expressions -> what is meant."""

@@ -29,6 +29,7 @@ SMALL = RelaConfig.preset("tabletop").replace(
     pixel_ffn=32,
     decoder_ffn=32,
     regions=16,
+    coco_detector=True,
 )
 # ... that takes sentences and can say a few words.
 DESCRIBING = SMALL.replace(
@@ -99,6 +100,9 @@ def test_every_parameter_gets_a_gradient(preset: str) -> None:
     if (semantics := model.region_decoder.semantics) is not None:
         torch.nn.init.normal_(semantics.names)
         frozen = [*semantics.expand.parameters(), *semantics.classify.parameters()]
+    if model.sight is not None:
+        torch.nn.init.normal_(model.sight.names)
+        frozen += model.sight.detector.parameters()
     tokens, mask = inputs(2)
     words = model.encode_text(tokens, mask)
     images = model.normalise([picture(1), picture(2)])

@@ -16,7 +16,7 @@ from tests.training.test_train import make_dataset
 from training import ablate
 from training.config import ConfigError, TrainConfig
 
-TINY = {**SMALL, "generation_layers": 0, "image_size": 64}
+TINY = {**SMALL, "generation_layers": 0, "image_size": 64, "coco_detector": True}
 
 
 def answers(model: ReLA, words: torch.Tensor) -> torch.Tensor:
@@ -34,11 +34,13 @@ def test_a_variant_has_not_the_part_and_still_hears_the_words(name: str) -> None
     config = TrainConfig(steps=1, model=TINY)
     model = ReLA(ablate.applicable(config)[name].rela).eval()
     names = {n.split(".")[1] for n, _ in model.region_decoder.named_parameters(prefix="x")}
+    names |= {n for n, part in model.named_children() if part is not None}
     gone = {
         "full": set(),
         "no region-region attention": {"region_region", "pair_geometry"},
         "no geometry between regions": {"pair_geometry"},
         "no ImageNet classes of regions": {"semantics"},
+        "no detector": {"sight"},
         "no region-word attention": {"region_word", "word_product"},
         "no instance heads": {
             "instance",
@@ -48,6 +50,7 @@ def test_a_variant_has_not_the_part_and_still_hears_the_words(name: str) -> None
             "alignment",
             "pair_geometry",
             "semantics",
+            "sight",
         },
     }
     assert names & set.union(*gone.values()) == set.union(*gone.values()) - gone[name]

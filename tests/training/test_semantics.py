@@ -8,14 +8,13 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
-import torch.nn.functional as F
 
 from grex_ros.model.config import RelaConfig
 from grex_ros.scenes.household import ASSETS
 from tests.training.test_train import make_dataset
 from training.config import TrainConfig
 from training.criterion import LossWeights, semantics_loss
-from training.parameters import CLASS_NAMES, build_model, class_names
+from training.parameters import IMAGENET, build_model, class_names
 from training.train import Trainer
 
 
@@ -32,10 +31,10 @@ def test_the_classifier_knows_what_nobody_trained_here(photograph: str, known: s
     picture = cv2.resize(cv2.imread(str(ASSETS / f"{photograph}.jpg"))[..., ::-1], (224, 224))
     pixels = model.normalise([torch.from_numpy(picture.copy()).permute(2, 0, 1)])
     logits = semantics.classify(semantics.look(model.backbone(pixels)[-1]).mean(1))[0]
-    classes = CLASS_NAMES.read_text(encoding="utf-8").splitlines()
+    classes = IMAGENET.read_text(encoding="utf-8").splitlines()
     assert classes[int(logits.argmax())].split(",")[0] == known
-    name = class_names(model.cfg.text_wheel)
-    nearest = (F.normalize(name - name.mean(0), dim=1) @ semantics.names.T).argmax(1)
+    name = class_names(model.cfg.text_wheel, IMAGENET)
+    nearest = (name @ semantics.names.T).argmax(1)
     assert torch.equal(nearest[:100], torch.arange(100))
 
 

@@ -56,7 +56,11 @@ def test_swin_and_bert_are_in_the_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("option", "message"),
-    [("init_backbone", "cannot start from a Swin"), ("init_text", "text encoder from a wheel")],
+    [
+        ("init_backbone", "cannot start from a Swin"),
+        ("init_text", "text encoder from a wheel"),
+        ("init_detector", "tabletop has no detector"),
+    ],
 )
 def test_the_options_reach_the_model(tmp_path: Path, option: str, message: str) -> None:
     config = tmp_path / "run.yaml"
