@@ -54,8 +54,8 @@ from training.steps import OfficialStep, TrainingStep, memory_format
 SAVE_EVERY = 120.0  # seconds
 REPORT_EVERY = 20  # steps
 OVERLAYS = 4  # pictures in TensorBoard
-# Parts that change no answer before they are trained.
-UNFELT = ("region_geometry", "region_semantics", "coco_detector")
+# Parts that may be new beside the weights of a checkpoint; they begin with little to say.
+MAY_BE_NEW = ("region_geometry", "region_semantics", "coco_detector")
 console = Console()
 
 
@@ -310,7 +310,7 @@ class Trainer:
 
     def start_from(self, path: Path) -> None:
         """Takes over the weights of a checkpoint. CheckpointError if it is of another model; a
-        generation head, or its words, may be new, and so may what changes nothing untrained."""
+        generation head, or its words, may be new, and so may the parts in ``MAY_BE_NEW``."""
         found = checkpoint_config(path)
         own = dataclasses.asdict(self.model.cfg)
         free = {"name", "image_size", "drop_path", *(n for n in own if n.startswith("generation"))}
@@ -318,7 +318,7 @@ class Trainer:
         other = [
             f"{name}: {value!r} -> {own[name]!r}"
             for name, value in dataclasses.asdict(found).items()
-            if value != own[name] and name not in free and not (name in UNFELT and own[name])
+            if value != own[name] and name not in free and not (name in MAY_BE_NEW and own[name])
         ]
         if other:
             raise CheckpointError(f"checkpoint {path} is of another model: {'; '.join(other)}")
