@@ -25,13 +25,12 @@ def load_detector(detector: CocoDetector, path: Path) -> None:
     """Fills ``detector``. CheckpointError if the file is another model, or damaged."""
     try:
         source = _read(path)
-        shapes = {name: value.shape for name, value in detector.state_dict().items()}
         state = {name: source[there] for name, there in _places(detector).items()}
         for name, value in state.items():
-            depthwise = "depthwise" in name and value.dim() == 4
             if value.dim() == 4:  # (rows, columns, in, out)
-                value = value.permute(*((2, 3) if depthwise else (3, 2)), 0, 1)
-                more = shapes[name][2] - value.shape[2]  # a row and a column of zeros, or none
+                value = value.permute(*((2, 3) if "depthwise" in name else (3, 2)), 0, 1)
+                # A row and a column of zeros, or none.
+                more = detector.get_parameter(name).shape[2] - value.shape[2]
                 state[name] = F.pad(value, (more, 0, more, 0))
         detector.load_state_dict(state)
     except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:

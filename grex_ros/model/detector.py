@@ -117,7 +117,7 @@ class Sighting:
     """What the detector sees in B pictures of H x W pixels."""
 
     features: tuple[Tensor, Tensor]  # (B, CHANNELS[i], H/s, W/s), s = 8, 16
-    kinds: Tensor  # (B, 80, H/8, W/8): 0 = not seen; see CocoDetector.kinds_seen
+    kinds: Tensor  # (B, 80, H/8, W/8): 0 = not seen, 1 = as likely as not
     boxes: Tensor  # (B, H/8, W/8, 4): centre x, y, width, height in 0..1
 
 

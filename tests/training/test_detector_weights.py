@@ -18,15 +18,7 @@ from training.detector_weights import _places, load_detector
 from training.parameters import COCO, build_model
 from training.train import Trainer
 
-STRIDED = ("stem", "blocks.1.", "blocks.3.", "blocks.6.", "blocks.12.")
-
-
-def without_zeros(detector: CocoDetector) -> None:
-    """Kernels of layers with a stride begin with a row and a column of zeros."""
-    for name, weight in detector.named_parameters():
-        if name.startswith(STRIDED) and weight.shape[2:] in ((4, 4), (6, 6)):
-            weight.data[:, :, 0] = 0
-            weight.data[..., 0] = 0
+EVEN = (4, 6)  # sides of the kernels of layers with a stride, a row and a column of zeros included
 
 
 def write_tfjs(detector: CocoDetector, folder: Path) -> Path:
@@ -35,7 +27,7 @@ def write_tfjs(detector: CocoDetector, folder: Path) -> Path:
     for ours, theirs in _places(detector).items():
         value = detector.state_dict()[ours]
         if value.dim() == 4:
-            if value.shape[2] in (4, 6):
+            if value.shape[2] in EVEN:
                 value = value[..., 1:, 1:]
             depthwise = "depthwise" in ours
             value = value.permute(2, 3, *((0, 1) if depthwise else (1, 0)))
@@ -57,7 +49,10 @@ def write_tfjs(detector: CocoDetector, folder: Path) -> Path:
 def detector() -> CocoDetector:
     torch.manual_seed(0)
     detector = CocoDetector()
-    without_zeros(detector)
+    for weight in detector.parameters():
+        if weight.dim() == 4 and weight.shape[2] in EVEN:
+            weight[:, :, 0] = 0
+            weight[..., 0] = 0
     return detector.half().float()
 
 
