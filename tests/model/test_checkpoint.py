@@ -9,7 +9,12 @@ import torch
 from safetensors.torch import save_file
 
 from grex_ros.model import checkpoint
-from grex_ros.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from grex_ros.model.checkpoint import (
+    DEFAULT_CHECKPOINT,
+    CheckpointError,
+    load_checkpoint,
+    save_checkpoint,
+)
 from grex_ros.model.rela import ReLA
 
 from .test_rela import SMALL
@@ -32,6 +37,22 @@ def test_round_trip(saved: tuple[ReLA, Path]) -> None:
     assert not loaded.training
     for name, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
+
+
+def test_what_describes_the_model_is_not_taken_from_another(
+    saved: tuple[ReLA, Path], tmp_path: Path
+) -> None:
+    """Metadata is handed on from checkpoint to checkpoint, also to a model of another config."""
+    _, metadata = load_checkpoint(saved[1])
+    other, path = ReLA(SMALL.replace(regions=9)), tmp_path / "other.safetensors"
+    save_checkpoint(other, path, metadata)
+    loaded, found = load_checkpoint(path)
+    assert loaded.cfg == other.cfg and found["steps"] == "7"
+
+
+def test_the_shipped_checkpoint_names_no_folder_of_the_machine_that_made_it() -> None:
+    _, metadata = load_checkpoint(DEFAULT_CHECKPOINT)
+    assert not [name for name, value in metadata.items() if '"/' in value]
 
 
 def test_half_precision_halves_the_file(saved: tuple[ReLA, Path], tmp_path: Path) -> None:
