@@ -9,6 +9,7 @@ straight line between the weights most of both is there (WiSE-FT, Wortsman et al
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -30,8 +31,9 @@ def move_towards(before: ReLA, after: ReLA, share: float, whole: tuple[str, ...]
     """
     if not 0 <= share <= 1:
         raise ValueError(f"--share must be 0 to 1, not {share}")
-    if before.cfg != after.cfg:
-        raise ValueError(f"the models differ: {before.cfg} and {after.cfg}")
+    first, second = asdict(before.cfg), asdict(after.cfg)
+    if other := [f"{k} {first[k]} and {second[k]}" for k in first if first[k] != second[k]]:
+        raise ValueError(f"the models differ: {', '.join(other)}")
     start = before.state_dict()
     prefixes = tuple(f"{name}." for name in whole)
     for name in prefixes:

@@ -63,7 +63,7 @@ def test_models_of_different_structure_are_refused(pair: tuple[Path, Path], tmp_
     other, out = tmp_path / "other.safetensors", tmp_path / "out.safetensors"
     save_checkpoint(ReLA(RelaConfig.preset("tiny").replace(regions=9)), other)
     code, said = invoke(pair[0], other, out)
-    assert code == 1 and "the models differ" in said and not out.exists()
+    assert code == 1 and "the models differ: regions 100 and 9" in said and not out.exists()
 
 
 def test_a_missing_checkpoint_is_named(pair: tuple[Path, Path], tmp_path: Path) -> None:
