@@ -43,6 +43,7 @@ from training.dataset.load import leave_out, load_dataset
 from training.dataset.mixture import Mixture, batch_numbers
 from training.dataset.records import Record
 from training.dataset.samples import OfficialPictures, TrainingPictures
+from training.frozen_trunk import run_frozen_trunk
 from training.generation import fit_words, vocabulary
 from training.inputs import StepInputs
 from training.parameters import build_model, parameter_groups
@@ -155,6 +156,12 @@ class Trainer:
         )
         if state:
             self._resume(state)
+        self._speed_up()
+
+    def _speed_up(self) -> None:
+        """Whenever the model has got its weights."""
+        if not self.model.cfg.language_in_backbone:
+            run_frozen_trunk(self.model.backbone)
 
     @property
     def _file(self) -> Path:
@@ -259,14 +266,13 @@ class Trainer:
 
     def _batches(self) -> Iterator[list[Any]]:
         """Batches of this process, from where the run stands."""
+        config, processes = self.config, self.accelerator.num_processes
         ours = self.batches + self.accelerator.process_index
-        workers = self.config.workers
+        step = processes * config.accumulation
         loader = DataLoader(
             self.pictures,
-            batch_sampler=batch_numbers(
-                self.config.batch_size, ours, self.accelerator.num_processes
-            ),
-            num_workers=workers,
+            batch_sampler=batch_numbers(self.pictures, config.batch_size, ours, processes, step),
+            num_workers=config.workers,
             collate_fn=self.inputs.collate,
             worker_init_fn=serial_worker,
             pin_memory=self.accelerator.device.type == "cuda",
@@ -326,6 +332,7 @@ class Trainer:
         fit_words(tensors, found.generation_words, self.model)
         self.model.load_state_dict(tensors, strict=False)
         self.ema.module.load_state_dict(tensors, strict=False)
+        self._speed_up()
 
     def export(self, path: Path) -> None:
         """Writes the moving average as a checkpoint that the node loads."""

@@ -46,7 +46,7 @@ LIBRARIES: dict[str, set[str] | None] = {
     "cli": {"numpy", "cv2", "typer", "rich"},
     "training": {
         *("torch", "numpy", "cv2", "scipy", "accelerate", "safetensors", "yaml", "typer", "rich"),
-        *("pycocotools", "matplotlib", "PIL"),
+        *("pycocotools", "matplotlib", "PIL", "onnxruntime"),
     },
     "ros": None,
     "demo": None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from grex_ros.model.config import RelaConfig
 from tests.training.test_train import COLORS, make_dataset
 from training.criterion import PictureTruth
 from training.dataset.load import load_dataset
-from training.dataset.mixture import BLOCK, Mixture, batch_numbers
+from training.dataset.mixture import BLOCK, POOL, Mixture, batch_numbers
 from training.dataset.records import DatasetError, Instance, Record, ReferringExpression
 from training.dataset.samples import Batch, Sample, TrainingPictures, pad_alike
 from training.dataset.substitution import Substitutes
@@ -77,14 +79,50 @@ def test_shares_of_nothing_are_refused() -> None:
         Mixture([pictures(2), pictures(2)], [1000, 1], 0)
 
 
-def test_processes_share_the_batches() -> None:
-    def some(first: int, step: int) -> list[list[int]]:
-        numbers = batch_numbers(3, first, step)
-        return [next(numbers) for _ in range(4)]
+# --- batches ------------------------------------------------------------------------------
 
-    assert some(0, 1) == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
-    mine, theirs = some(2, 2), some(3, 2)
-    assert mine[0] == [6, 7, 8] and theirs[0] == [9, 10, 11] and mine[1] == [12, 13, 14]
+
+def mixture_of_shapes(seed: int = 3) -> Mixture:
+    """Of a hundred pictures, every fifth upright."""
+    records = [record(i, ["cup"], [(f"cup {i}", [0])]) for i in range(100)]
+    records[::5] = [replace(r, height=64, width=48) for r in records[::5]]
+    return Mixture([TrainingPictures(records, CFG, 2, augment=False)], [1], seed)
+
+
+def batches(mixture: Mixture, first: int, step: int, count: int) -> list[list[int]]:
+    return list(itertools.islice(batch_numbers(mixture, 4, first, step, step), count))
+
+
+def test_every_sample_comes_once_whatever_the_processes() -> None:
+    mixture = mixture_of_shapes()
+    alone = batches(mixture, 0, 1, 2 * POOL)
+    assert sorted(itertools.chain(*alone)) == list(range(2 * POOL * 4))
+    assert sorted(itertools.chain(*alone[:POOL])) == list(range(POOL * 4))
+    shared = [batches(mixture, first, 2, POOL) for first in (0, 1)]
+    assert sorted(itertools.chain(*shared[0], *shared[1])) == list(range(2 * POOL * 4))
+    # One process that takes two batches a step sees what two processes see.
+    passes = list(itertools.islice(batch_numbers(mixture, 4, 0, 1, 2), 2 * POOL))
+    assert [passes[::2], passes[1::2]] == shared
+
+
+def test_a_step_has_pictures_of_one_shape_and_steps_come_in_any_order() -> None:
+    mixture = mixture_of_shapes()
+    shapes = []
+    for mine, theirs in zip(*(batches(mixture, k, 2, POOL) for k in (0, 1)), strict=True):
+        of_step = [mixture.shape(n) for n in mine + theirs]
+        shapes.append(of_step[0] if len(set(of_step)) == 1 else None)
+    assert shapes.count(None) <= 1  # where upright ones end
+    upright = [k for k, shape in enumerate(shapes) if shape == (160, 120)]
+    assert shapes.count((120, 160)) >= 20 and len(upright) >= 4
+    assert max(upright) - min(upright) > len(upright)  # not side by side
+
+
+def test_batches_go_on_where_they_were_and_hang_on_the_seed() -> None:
+    mixture = mixture_of_shapes()
+    whole = batches(mixture, 0, 2, 3 * POOL)
+    for at in (1, POOL - 1, POOL, 2 * POOL + 5):
+        assert batches(mixture, 2 * at, 2, 3) == whole[at : at + 3]
+    assert batches(mixture_of_shapes(4), 0, 2, POOL) != whole[:POOL]
 
 
 # --- scaled pictures ----------------------------------------------------------------------

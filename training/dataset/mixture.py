@@ -16,6 +16,7 @@ from .records import DatasetError
 from .samples import OfficialPictures, OfficialSample, Sample, TrainingPictures
 
 BLOCK = 1000  # samples in which every dataset has its exact share
+POOL = 32  # steps whose samples are sorted by the size of their pictures
 
 
 class Mixture(Dataset[Sample | OfficialSample]):
@@ -62,6 +63,11 @@ class Mixture(Dataset[Sample | OfficialSample]):
         epoch, index = divmod(count, size)
         return source, int(_epoch(self.seed, source, epoch, size)[index])
 
+    def shape(self, number: int) -> tuple[int, int]:
+        """Height and width of the picture of sample ``number``, without padding."""
+        source, index = self.place(number)
+        return self.sources[source].shape(index)
+
     def no_target_prior(self, samples: int = 2000) -> float:
         """Share of expressions that mean nothing, among the first ``samples`` samples."""
         empty = []
@@ -95,9 +101,28 @@ def _rng(seed: int, *path: int) -> np.random.Generator:
     return np.random.default_rng([seed, *path])
 
 
-def batch_numbers(size: int, first: int, step: int) -> Iterator[list[int]]:
-    """Numbers of the samples of batches ``first``, ``first + step``, ... of ``size`` each."""
+def batch_numbers(
+    pictures: Mixture, size: int, first: int, every: int, step: int
+) -> Iterator[list[int]]:
+    """Numbers of the samples of batches ``first``, ``first + every``, ... of ``size`` each, of
+    which ``step`` make a step.
+
+    Pictures of a batch are padded alike, and who computes one batch of a step waits for those who
+    compute the others; so a step's pictures are of like size, as far as its pool of :data:`POOL`
+    steps has them. Which step of a pool comes when is random.
+    """
     batch = first
     while True:
-        yield list(range(batch * size, (batch + 1) * size))
-        batch += step
+        pool, place = divmod(batch, POOL * step)
+        yield list(_pool(pictures, size, step, pool)[place])
+        batch += every
+
+
+@lru_cache(2)
+def _pool(pictures: Mixture, size: int, step: int, pool: int) -> list[tuple[int, ...]]:
+    """All batches of a pool."""
+    count = POOL * step * size
+    numbers = sorted(range(pool * count, (pool + 1) * count), key=pictures.shape)
+    batches = [tuple(numbers[i : i + size]) for i in range(0, count, size)]
+    order = _rng(pictures.seed, 3, pool).permutation(POOL)
+    return [batches[k * step + i] for k in order for i in range(step)]

@@ -109,7 +109,7 @@ class TrainingPictures:
         record = self.records[index]
         said = self.said(index, rng)  # first, so that it does not hang on the picture
         image = read_image(record)
-        height, width = size = self._size(record)
+        height, width = size = self.shape(index)
         mirrored = bool(rng.random() < self.mirror)
         if mirrored:
             image = image[:, ::-1].copy()
@@ -147,8 +147,9 @@ class TrainingPictures:
         masks = np.stack([instance_mask(i, record.height, record.width) for i in record.instances])
         return torch.from_numpy(np.ascontiguousarray(masks[:, :, ::-1] if mirrored else masks))
 
-    def _size(self, record: Record) -> tuple[int, int]:
-        side = self.cfg.image_size
+    def shape(self, index: int) -> tuple[int, int]:
+        """Height and width of picture ``index`` in a sample."""
+        side, record = self.cfg.image_size, self.records[index]
         if not self.cfg.keep_aspect:
             return side, side
         scale = side / max(record.height, record.width)
@@ -221,6 +222,10 @@ class OfficialPictures:
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def shape(self, index: int) -> tuple[int, int]:
+        """Height and width of the picture in every sample."""
+        return self.side, self.side
 
     def said(self, index: int, rng: np.random.Generator) -> Said:
         """Expression ``index``, or what stands for it."""

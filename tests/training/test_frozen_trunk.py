@@ -1,0 +1,59 @@
+"""A trunk that does not learn, computed by ONNX Runtime."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from grex_ros.model.efficientnet import EfficientNetLite0
+from training.frozen_trunk import run_frozen_trunk
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+
+def trunk(seed: int = 0) -> EfficientNetLite0:
+    """With statistics as of a trained one: no two channels alike."""
+    torch.manual_seed(seed)
+    found = EfficientNetLite0().requires_grad_(False)
+    for module in found.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean = 0.1 * torch.randn(module.num_features)
+            module.running_var = 0.5 + torch.rand(module.num_features)
+    return found.train()
+
+
+def maps(trunk: nn.Module, pictures: Tensor) -> list[Tensor]:
+    with torch.no_grad():
+        return list(trunk(pictures))
+
+
+@pytest.mark.parametrize("size", [(1, 64, 96), (3, 96, 64), (2, 224, 320)])
+def test_its_maps_are_those_of_torch(size: tuple[int, int, int]) -> None:
+    one = trunk()
+    pictures = torch.randn(size[0], 3, *size[1:]).contiguous(memory_format=torch.channels_last)
+    expected = maps(one, pictures)
+    assert run_frozen_trunk(one) and one.training
+    found = maps(one, pictures)
+    assert [m.shape for m in found] == [m.shape for m in expected]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
+        assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_it_keeps_the_weights_that_it_had() -> None:
+    one, pictures = trunk(), torch.randn(1, 3, 64, 64)
+    state = {name: value.clone() for name, value in one.state_dict().items()}
+    run_frozen_trunk(one)
+    before = maps(one, pictures)
+    assert all(torch.equal(value, state[name]) for name, value in one.state_dict().items())
+    one.load_state_dict(trunk(1).state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(maps(one, pictures), before, strict=True))
+
+
+def test_a_trunk_that_learns_is_left_to_torch() -> None:
+    one = trunk()
+    one.stages[-1].requires_grad_(True)
+    assert not run_frozen_trunk(one)
+    assert "forward" not in vars(one)
