@@ -19,12 +19,14 @@ from rich.console import Console
 
 from grex_ros.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from grex_ros.model.rela import ReLA
+from training.config import MAY_BE_NEW
 
 
 @torch.no_grad()
 def move_towards(before: ReLA, after: ReLA, share: float, whole: tuple[str, ...] = ()) -> None:
     """Makes of ``after`` the model that has taken ``share`` (0..1) of the way from ``before``;
-    parts whose names begin with one of ``whole`` stay as they are in ``after``.
+    parts whose names begin with one of ``whole`` stay as they are in ``after``. A part that
+    training may add can be missing in ``before`` if it is one of them.
 
     Raises:
         ValueError: the models differ in structure, the share is none, or there is no such part.
@@ -32,14 +34,19 @@ def move_towards(before: ReLA, after: ReLA, share: float, whole: tuple[str, ...]
     if not 0 <= share <= 1:
         raise ValueError(f"--share must be 0 to 1, not {share}")
     first, second = asdict(before.cfg), asdict(after.cfg)
-    if other := [f"{k} {first[k]} and {second[k]}" for k in first if first[k] != second[k]]:
+    added = {name for name in MAY_BE_NEW if second[name]}
+    differ = [k for k in first if first[k] != second[k] and k not in added]
+    if other := [f"{k} {first[k]} and {second[k]}" for k in differ]:
         raise ValueError(f"the models differ: {', '.join(other)}")
-    start = before.state_dict()
+    start, end = before.state_dict(), after.state_dict()
     prefixes = tuple(f"{name}." for name in whole)
     for name in prefixes:
-        if not any(key.startswith(name) for key in start):
+        if not any(key.startswith(name) for key in end):
             raise ValueError(f"--whole: the model has no part {name[:-1]!r}")
-    for name, value in after.state_dict().items():
+    new = [name for name in end if name not in start and not name.startswith(prefixes)]
+    if new:
+        raise ValueError(f"{new[0]} is in the second alone: take its part --whole")
+    for name, value in end.items():
         if value.is_floating_point() and not name.startswith(prefixes):
             value.copy_(torch.lerp(start[name], value, share))
 

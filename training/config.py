@@ -31,6 +31,10 @@ FREE_FIELDS = frozenset(
     }
 )
 
+# Parts of the model that may be new beside the weights of a checkpoint; they begin with little to
+# say.
+MAY_BE_NEW = ("region_geometry", "region_semantics", "box_refiner", "coco_detector")
+
 _KINDS: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",

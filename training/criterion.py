@@ -15,6 +15,7 @@ from grex_ros.model.region_decoder import RegionState, RelaOutput
 from .matcher import box_corners, flat_matches, generalized_iou, match, owners
 
 LABEL_SMOOTHING = 0.1  # of words
+CELLS = 5  # of an object that learn its box
 CLASS_WEIGHT = (0.9, 1.1)  # of background and target, as in the official loss
 
 
@@ -157,13 +158,26 @@ def proposal_losses(found: Proposals, truth: list[PictureTruth]) -> dict[str, Te
     hit[picture, row, column] = 1
     positive = -F.logsigmoid(heat) * (1 - p) ** 2 * hit
     negative = -F.logsigmoid(-heat) * p**2 * (1 - peaks) ** 4 * (1 - hit)
-    guess = found.cell_boxes[picture, row, column].float()
-    giou = generalized_iou(box_corners(guess), box_corners(boxes))
+    # Boxes are learned by cells around the centre as well, so that they are right, too, where the
+    # peak lies beside it (TTFNet, Liu et al. 2020).
+    near = centre[:, None] + _around(boxes[:, 2:] * size)
+    near = torch.minimum(near.clamp(min=0), near.new_tensor((w - 1, h - 1)))
+    guess = found.cell_boxes[picture[:, None], near[..., 1], near[..., 0]].float()
+    aim = boxes[:, None].expand_as(guess)
+    giou = generalized_iou(box_corners(guess), box_corners(aim))
     return {
         "heat": (positive + negative).sum() / total,
-        "cell_box": (guess - boxes).abs().sum() / total,
-        "cell_giou": (1 - giou).sum() / total,
+        "cell_box": (guess - aim).abs().sum() / (total * near.shape[1]),
+        "cell_giou": (1 - giou).sum() / (total * near.shape[1]),
     }
+
+
+def _around(sides: Tensor) -> Tensor:
+    """Steps (N, CELLS, 2), x and y in cells, from the centre of boxes with ``sides`` (N, 2) to
+    itself and to cells drawn from the middle half of the box."""
+    chance = torch.rand(len(sides), CELLS - 1, 2, device=sides.device) - 0.5
+    drawn = (chance * sides[:, None] / 2).round().long()
+    return torch.cat((torch.zeros_like(drawn[:, :1]), drawn), 1)
 
 
 def language_losses(

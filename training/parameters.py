@@ -173,5 +173,6 @@ def image_part(model: ReLA) -> list[nn.Module]:
     parts += [*decoder.region_region[:count], *decoder.feed_forward[:count]]
     parts += [decoder.proposals, decoder.box_position, decoder.appearance, decoder.geometry]
     parts += [decoder.head.norm, decoder.head.mask_embed]
-    parts += [part for part in (decoder.semantics, model.sight) if part is not None]
+    optional = (decoder.semantics, decoder.box_refiner, model.sight)
+    parts += [part for part in optional if part is not None]
     return [*parts, decoder.instance.box, decoder.instance.objectness]

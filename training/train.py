@@ -38,7 +38,7 @@ from grex_ros.model.checkpoint import (
 )
 from grex_ros.model.config import RelaConfig
 from grex_ros.model.rela import ReLA
-from training.config import TrainConfig, as_dict
+from training.config import MAY_BE_NEW, TrainConfig, as_dict
 from training.dataset.load import leave_out, load_dataset
 from training.dataset.mixture import Mixture, batch_numbers
 from training.dataset.records import Record
@@ -55,8 +55,6 @@ from training.steps import OfficialStep, TrainingStep, memory_format
 SAVE_EVERY = 120.0  # seconds
 REPORT_EVERY = 20  # steps
 OVERLAYS = 4  # pictures in TensorBoard
-# Parts that may be new beside the weights of a checkpoint; they begin with little to say.
-MAY_BE_NEW = ("region_geometry", "region_semantics", "coco_detector")
 console = Console()
 
 

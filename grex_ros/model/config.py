@@ -65,6 +65,7 @@ class RelaConfig:
     region_appearance: bool = False  # add each region's mask-pooled features and its box
     region_geometry: bool = False  # how regions lie to each other joins their attention
     region_semantics: bool = False  # add what an ImageNet classifier takes each region for
+    box_refiner: bool = False  # boxes are set right by what lies in and around them
     coco_detector: bool = False  # a detector with weights of its own tells what it sees
     instance_heads: bool = False  # target score, box and own mask of every region
     count_classes: int = 0  # 0, 1, ... count_classes - 1 or more
@@ -93,6 +94,7 @@ class RelaConfig:
             "region_appearance",
             "region_geometry",
             "region_semantics",
+            "box_refiner",
             "coco_detector",
             "phrase_alignment",
             "generation_layers",
@@ -186,6 +188,7 @@ PRESETS: dict[str, RelaConfig] = {
         region_appearance=True,
         region_geometry=True,
         region_semantics=True,
+        box_refiner=True,
         instance_heads=True,
         count_classes=6,
         relevance_no_target=True,

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import Attention, FeedForward, Product
+from .box_refiner import BoxRefiner
 from .config import RelaConfig
 from .geometry import PairGeometry
 from .heads import InstanceHeads, MaskHead, PhraseAlignment, RelevanceNoTarget
@@ -87,71 +89,6 @@ class RelaOutput:
     layer_targets: list[Tensor] = field(default_factory=list)  # target logits of every word layer
 
 
-class Attention(nn.Module):
-    """Multi-head attention with residual and norm after it (post-norm)."""
-
-    def __init__(self, dim: int, heads: int) -> None:
-        super().__init__()
-        self.attn = nn.MultiheadAttention(dim, heads)
-        self.norm = nn.LayerNorm(dim)
-
-    def forward(
-        self,
-        x: Tensor,
-        key: Tensor,
-        value: Tensor,
-        query_position: Tensor | float = 0.0,
-        blocked: Tensor | None = None,
-        bias: Tensor | None = None,
-    ) -> Tensor:
-        """Sequence first: ``x`` (Q, B, C), ``key`` and ``value`` (N, B, C); ``blocked``
-        (B, Q, N) or (B, 1, N), True where a query may not look, or ``bias`` (B, heads, Q, N),
-        which is added to the scores."""
-        attn = self.attn
-        weights, biases = attn.in_proj_weight.chunk(3), attn.in_proj_bias.chunk(3)
-        q, k, v = (
-            F.linear(t, w, b).unflatten(-1, (attn.num_heads, -1)).permute(1, 2, 0, 3)
-            for t, w, b in zip((x + query_position, key, value), weights, biases, strict=True)
-        )  # (B, heads, length, C / heads)
-        added = None if bias is None else bias.to(q.dtype)
-        if blocked is not None:
-            added = ~blocked[:, None]  # one mask for all heads
-            if torch.jit.is_tracing():  # or the graph tests every weight for rows all blocked
-                added = torch.zeros_like(added, dtype=q.dtype).masked_fill(~added, -torch.inf)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=added)
-        return self.norm(x + attn.out_proj(out.permute(2, 0, 1, 3).flatten(2)))
-
-
-class FeedForward(nn.Module):
-    """Two linear layers with residual and norm after them."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.linear1 = nn.Linear(dim, hidden)
-        self.linear2 = nn.Linear(hidden, dim)
-        self.norm = nn.LayerNorm(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C)."""
-        return self.norm(x + self.linear2(F.relu(self.linear1(x))))
-
-
-class Product(nn.Module):
-    """Adds the product of regions and what they read. A sum alone leaves it to the next layers to
-    find out whether a region is what the words say."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.region = nn.Linear(dim, dim)
-        self.read = nn.Linear(dim, dim)
-        self.out = nn.Linear(dim, dim)
-        self.norm = nn.LayerNorm(dim)
-
-    def forward(self, x: Tensor, read: Tensor) -> Tensor:
-        """``x`` (Q, B, C) before and ``read`` (Q, B, C) after attending the words."""
-        return self.norm(read + self.out(F.gelu(self.region(x)) * self.read(read)))
-
-
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size, mode="bilinear", align_corners=False)
 
@@ -221,6 +158,7 @@ class RegionDecoder(nn.Module):
             self.geometry = nn.Linear(dim, dim)
         self.pair_geometry = PairGeometry(cfg) if cfg.region_geometry else None
         self.semantics = RegionSemantics(cfg, channels) if cfg.region_semantics else None
+        self.box_refiner = BoxRefiner(cfg) if cfg.box_refiner else None
 
     # --- the picture ----------------------------------------------------------------------
 
@@ -261,12 +199,13 @@ class RegionDecoder(nn.Module):
             state.level_features = [_shrink(mask_features.detach(), size) for size in state.sizes]
             return state
         state.masks = self._region_masks(state)
+        maps = self.box_refiner.maps(mask_features, memories[2]) if self.box_refiner else []
         for i in range(cfg.image_layers):
             masks = _resize(state.masks.detach(), state.sizes[self._level(i)])
             x = self._attend_image(i, state, state.regions, masks)
             x = self._attend_regions(i, x, state.region_position)
             state.regions = self.feed_forward[i](x)
-            self._read_instances(state)
+            self._read_instances(state, maps)
         if cfg.region_appearance:
             state.regions = state.regions + self._describe_regions(state)
         if self.semantics is not None:
@@ -282,11 +221,14 @@ class RegionDecoder(nn.Module):
             return masks
         return masks - OUTSIDE * outside_box(state.boxes.detach(), *masks.shape[-2:])
 
-    def _read_instances(self, state: RegionState) -> None:
+    def _read_instances(self, state: RegionState, maps: list[Tensor]) -> None:
+        """``maps`` for the box refiner."""
         if self.instance is not None:
             regions = self.head.norm(state.regions.transpose(0, 1))
             start = None if state.boxes is None else state.boxes.detach()
             state.boxes = self.instance.boxes(regions, start)
+            if self.box_refiner is not None:
+                state.boxes = self.box_refiner(state.boxes, regions, maps)
             state.masks = self._region_masks(state)
             state.objectness = self.instance.objectness(regions)[..., 0]
             state.layers.append((state.masks, state.boxes, state.objectness))

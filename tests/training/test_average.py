@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from grex_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from grex_ros.model.config import RelaConfig
 from grex_ros.model.rela import ReLA
+from tests.model.test_rela import SMALL
 from training.average import main
 
 APP = typer.Typer()
@@ -64,6 +65,23 @@ def test_models_of_different_structure_are_refused(pair: tuple[Path, Path], tmp_
     save_checkpoint(ReLA(RelaConfig.preset("tiny").replace(regions=9)), other)
     code, said = invoke(pair[0], other, out)
     assert code == 1 and "the models differ: regions 100 and 9" in said and not out.exists()
+
+
+def test_a_new_part_is_taken_whole_or_named(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.safetensors" for name in ("before", "after", "out")]
+    for path, refiner, value in ((paths[0], False, 1.0), (paths[1], True, 3.0)):
+        model = ReLA(SMALL.replace(coco_detector=False, box_refiner=refiner))
+        for parameter in model.parameters():
+            torch.nn.init.constant_(parameter, value)
+        save_checkpoint(model, path)
+    code, said = invoke(*paths)
+    assert code == 1 and "box_refiner" in said and "--whole" in said and not paths[2].exists()
+    assert invoke(*paths, "--whole", "region_decoder.box_refiner")[0] == 0
+    mean, _ = load_checkpoint(paths[2])
+    for name, parameter in mean.named_parameters():
+        assert (parameter == (3.0 if ".box_refiner." in name else 2.0)).all(), name
+    code, said = invoke(paths[1], paths[0], tmp_path / "back.safetensors")
+    assert code == 1 and "the models differ: box_refiner True and False" in " ".join(said.split())
 
 
 def test_a_missing_checkpoint_is_named(pair: tuple[Path, Path], tmp_path: Path) -> None:

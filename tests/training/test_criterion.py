@@ -251,7 +251,7 @@ def test_proposal_losses_want_a_peak_at_every_centre() -> None:
     heat = torch.full((1, 4, 4), -20.0)
     heat[0, 2, 1] = heat[0, 2, 3] = 20.0
     boxes = torch.full((1, 4, 4, 4), 0.5)
-    boxes[0, 2, 1], boxes[0, 2, 3] = truth.boxes
+    boxes[0, :, :2], boxes[0, :, 2:] = truth.boxes  # also those of cells near the centres
     found = Proposals(heat, boxes, torch.zeros(()), torch.zeros(()))
     for name, value in proposal_losses(found, [truth]).items():
         assert float(value) == pytest.approx(0, abs=1e-4), name
@@ -260,6 +260,27 @@ def test_proposal_losses_want_a_peak_at_every_centre() -> None:
     found.heat[0, 2, 1] = 20.0
     found.heat[0, 0, 0] = 20.0  # far from both centres
     assert float(proposal_losses(found, [truth])["heat"]) > 5
+
+
+def test_cells_around_a_centre_learn_its_box() -> None:
+    truth = picture_truth()
+    truth.boxes = torch.tensor([[0.5, 0.5, 0.5, 0.5]])
+    boxes = torch.zeros(1, 16, 16, 4)
+    boxes[0, 6:11, 6:11] = truth.boxes[0]  # the middle half of the box, and no cell more
+    found = Proposals(torch.zeros(1, 16, 16), boxes, torch.zeros(()), torch.zeros(()))
+    torch.manual_seed(0)
+
+    def drawn() -> torch.Tensor:
+        return torch.stack([proposal_losses(found, [truth])["cell_box"] for _ in range(20)])
+
+    assert drawn().max() < 1e-5
+    right = found.cell_boxes.clone()
+    found.cell_boxes[:] = 0.1  # off by 1.6 in all
+    found.cell_boxes[0, 8, 8] = truth.boxes[0]  # right at the centre alone, which one of 25 finds
+    assert 1.0 < drawn().mean() < 1.6 * 4 / 5
+    found.cell_boxes[:] = right
+    found.cell_boxes[0, 8, 8] = 0.1  # wrong there alone, which is always one of the five
+    assert drawn().min() >= 1.6 / 5 - 1e-5
 
 
 def test_alignment_loss_finds_names_among_phrases() -> None:
