@@ -41,6 +41,7 @@ def test_a_variant_has_not_the_part_and_still_hears_the_words(name: str) -> None
         "no geometry between regions": {"pair_geometry"},
         "no ImageNet classes of regions": {"semantics"},
         "no detector": {"sight"},
+        "boxes not refined": {"box_refiner"},
         "no region-word attention": {"region_word", "word_product"},
         "no instance heads": {
             "instance",
@@ -51,6 +52,7 @@ def test_a_variant_has_not_the_part_and_still_hears_the_words(name: str) -> None
             "pair_geometry",
             "semantics",
             "sight",
+            "box_refiner",
         },
     }
     assert names & set.union(*gone.values()) == set.union(*gone.values()) - gone[name]
