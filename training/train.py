@@ -43,7 +43,7 @@ from training.dataset.load import leave_out, load_dataset
 from training.dataset.mixture import Mixture, batch_numbers
 from training.dataset.records import Record
 from training.dataset.samples import OfficialPictures, TrainingPictures
-from training.frozen_trunk import run_frozen_trunk
+from training.frozen import run_frozen_text, run_frozen_trunk
 from training.generation import fit_words, vocabulary
 from training.inputs import StepInputs
 from training.parameters import build_model, parameter_groups
@@ -54,6 +54,7 @@ from training.steps import OfficialStep, TrainingStep, memory_format
 
 SAVE_EVERY = 120.0  # seconds
 REPORT_EVERY = 20  # steps
+FEW_STEPS = 200  # less than these are over before an engine for the texts has paid off
 OVERLAYS = 4  # pictures in TensorBoard
 console = Console()
 
@@ -160,6 +161,9 @@ class Trainer:
         """Whenever the model has got its weights."""
         if not self.model.cfg.language_in_backbone:
             run_frozen_trunk(self.model.backbone)
+        long = self.config.minutes or self.config.steps >= FEW_STEPS
+        if long and not self.inputs.alone:
+            run_frozen_text(self.model)
 
     @property
     def _file(self) -> Path:

@@ -84,7 +84,7 @@ def export_onnx(model: ReLA, folder: Path, digest: str) -> None:
         "draw_side": str(model.draw_side),
     }
     for part in PARTS if model.cfg.image_layers else OFFICIAL_PARTS:
-        graph = onnx.load_from_string(_trace(model, part))
+        graph = onnx.load_from_string(trace_onnx(model, part))
         onnx.helper.set_model_props(graph, about)
         file, name = tempfile.mkstemp(suffix=".part", dir=folder)
         try:
@@ -205,8 +205,9 @@ def _official_step(model: ReLA, part: str) -> tuple[nn.Module, dict[str, Tensor]
     return _OfficialGround(model), {**state_tensors(state, 0), **words}, outputs
 
 
-def _trace(model: ReLA, part: str) -> bytes:
-    """The ONNX graph of one step.
+def trace_onnx(model: ReLA, part: str) -> bytes:
+    """The ONNX graph of one step, one of ``PARTS`` or ``OFFICIAL_PARTS``; leaves the model in
+    eval mode.
 
     By tracing: torch's newer exporter reasons about two free sizes for more than ten minutes.
     A trace freezes what Python computes, so whoever uses it compares it with the model.

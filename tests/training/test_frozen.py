@@ -1,4 +1,4 @@
-"""A trunk that does not learn, computed by ONNX Runtime."""
+"""Parts that do not learn, computed by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from grex_ros.model.efficientnet import EfficientNetLite0
-from training.frozen_trunk import run_frozen_trunk
+from grex_ros.model.rela import ReLA
+from tests.training.test_resume import SMALL
+from training.config import TrainConfig
+from training.frozen import run_frozen_text, run_frozen_trunk
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -57,3 +60,24 @@ def test_a_trunk_that_learns_is_left_to_torch() -> None:
     one.stages[-1].requires_grad_(True)
     assert not run_frozen_trunk(one)
     assert "forward" not in vars(one)
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (16, 8), (5, 16)])
+@torch.no_grad()
+def test_its_words_are_those_of_torch(shape: tuple[int, int]) -> None:
+    model = ReLA(TrainConfig(steps=1, model=SMALL).rela)
+    tokens, mask = torch.randint(5, 200, shape), torch.ones(shape, dtype=torch.long)
+    mask[-1, shape[1] // 2 + 1 :] = 0
+    expected = model.eval().encode_text(tokens, mask)
+    assert run_frozen_text(model.train()) and model.training
+    found = model.encode_text(tokens, mask)
+    assert "encode_text" in vars(model)
+    words = mask.bool()
+    assert (found - expected)[words].abs().max() <= 1e-4 * expected[words].abs().max()
+
+
+def test_a_text_encoder_that_learns_is_left_to_torch() -> None:
+    model = ReLA(TrainConfig(steps=1, model=SMALL).rela)
+    model.text_encoder.requires_grad_(True)
+    assert not run_frozen_text(model)
+    assert "encode_text" not in vars(model)
