@@ -9,6 +9,7 @@ straight line between the weights most of both is there (WiSE-FT, Wortsman et al
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +27,8 @@ from training.config import MAY_BE_NEW
 def move_towards(before: ReLA, after: ReLA, share: float, whole: tuple[str, ...] = ()) -> None:
     """Makes of ``after`` the model that has taken ``share`` (0..1) of the way from ``before``;
     parts whose names begin with one of ``whole`` stay as they are in ``after``. A part that
-    training may add can be missing in ``before`` if it is one of them.
+    training may add can be missing in ``before`` if it is one of them; a generation head that is
+    one of them may know other words.
 
     Raises:
         ValueError: the models differ in structure, the share is none, or there is no such part.
@@ -34,9 +36,11 @@ def move_towards(before: ReLA, after: ReLA, share: float, whole: tuple[str, ...]
     if not 0 <= share <= 1:
         raise ValueError(f"--share must be 0 to 1, not {share}")
     first, second = asdict(before.cfg), asdict(after.cfg)
-    added = {name for name in MAY_BE_NEW if second[name]}
-    differ = [k for k in first if first[k] != second[k] and k not in added]
-    if other := [f"{k} {first[k]} and {second[k]}" for k in differ]:
+    may_differ = {name for name in MAY_BE_NEW if second[name]}
+    if "generation" in whole:
+        may_differ.add("generation_words")
+    differ = [k for k in first if first[k] != second[k] and k not in may_differ]
+    if other := [f"{k} {reprlib.repr(first[k])} and {reprlib.repr(second[k])}" for k in differ]:
         raise ValueError(f"the models differ: {', '.join(other)}")
     start, end = before.state_dict(), after.state_dict()
     prefixes = tuple(f"{name}." for name in whole)

@@ -84,6 +84,18 @@ def test_a_new_part_is_taken_whole_or_named(tmp_path: Path) -> None:
     assert code == 1 and "the models differ: box_refiner True and False" in " ".join(said.split())
 
 
+def test_a_generation_head_that_is_taken_whole_may_know_other_words(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.safetensors" for name in ("before", "after", "out")]
+    for path, words in ((paths[0], ("cup",)), (paths[1], tuple(f"word{i}" for i in range(99)))):
+        save_checkpoint(ReLA(SMALL.replace(coco_detector=False, generation_words=words)), path)
+    code, said = invoke(*paths)
+    assert code == 1 and "the models differ: generation_words ('cup',) and ('word0', " in said
+    assert len(said) < 200  # not all of them
+    assert invoke(*paths, "--whole", "generation")[0] == 0
+    mean, after = (load_checkpoint(path)[0] for path in (paths[2], paths[1]))
+    assert mean.cfg == after.cfg
+
+
 def test_a_missing_checkpoint_is_named(pair: tuple[Path, Path], tmp_path: Path) -> None:
     code, said = invoke(pair[0], tmp_path / "nowhere.safetensors", tmp_path / "out.safetensors")
     assert code == 1 and "does not exist" in " ".join(said.split())
