@@ -62,8 +62,10 @@ def _pick(seen: Tensor, points: Tensor) -> Tensor:
     """Of maps (B, C, h, w) the cells in which points (B, Q, P, 2), x and y in 0..1, lie, or those
     at the edge that are nearest; (B, Q, P, C)."""
     height, width = seen.shape[2:]
-    x, y = points.clamp(0, 1 - 1e-4).unbind(-1)
-    cell = (y * height).long() * width + (x * width).long()
+    x, y = points.float().unbind(-1)  # half of a bit is a cell in half precision
+    column = (x * width).long().clamp(0, width - 1)
+    row = (y * height).long().clamp(0, height - 1)
+    cell = row * width + column
     index = cell.flatten(1)[..., None].expand(-1, -1, seen.shape[1])
     found = seen.flatten(2).transpose(1, 2).gather(1, index)
     return found.unflatten(1, points.shape[1:3])

@@ -52,6 +52,7 @@ def capture(
     def blocked(masks: Tensor) -> Tensor:
         nonlocal count
         # The golden masks were stored before rows without any place to look are opened.
+        seen[f"head{count}.mask_logits"] = masks.flatten(2)
         seen[f"head{count}.attn_mask"] = masks.sigmoid().flatten(2) < 0.5
         result = plain(masks)
         if attention_masks is not None:

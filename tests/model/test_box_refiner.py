@@ -42,6 +42,15 @@ def test_points_see_the_cell_in_which_they_lie() -> None:
     assert _pick(seen, beyond)[0].flatten().tolist() == [4, 11]
 
 
+def test_points_stay_on_the_map_in_half_precision_and_without_a_number() -> None:
+    seen = torch.arange(80 * 64.0).view(1, 1, 64, 80)
+    for dtype in (torch.bfloat16, torch.float16):
+        corner = torch.tensor([0.9999, 1.0], dtype=dtype).view(1, 1, 1, 2)
+        assert _pick(seen, corner).item() == 80 * 64 - 1
+    for odd in (float("nan"), float("inf"), -float("inf")):
+        assert _pick(seen, torch.full((1, 1, 1, 2), odd)).shape == (1, 1, 1, 1)
+
+
 def rectangles(count: int, generator: torch.Generator) -> tuple[list[Tensor], Tensor, Tensor]:
     """Maps that show one rectangle each, its box, and a box that is off by up to a third."""
     size = torch.rand(count, 1, 2, generator=generator) * 0.3 + 0.2

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.timeout(600)  # swin_tiny is large for two cores
 TOLERANCE = 1e-4  # of each tensor's largest absolute value
 # The decoder thresholds its own masks. Two runs of the official code differ in as many places.
 FLIPS = 30  # of all attention masks of a set
+TIE = 1e-5  # of the largest logit: as near to the threshold as float32 can tell
 
 
 @pytest.fixture(scope="module", params=SETS, ids=lambda s: s[1])
@@ -58,6 +59,20 @@ def flips(golden: GoldenSet, ours: dict[str, torch.Tensor], ending: str) -> int:
     return sum(int((ours[name].numpy() != golden.bits(name)).sum()) for name in names)
 
 
+def first_flips(golden: GoldenSet, ours: dict[str, torch.Tensor]) -> float:
+    """How far from the threshold the cells were that differ in the first attention mask with any,
+    over its largest logit. Which side a tie falls on is the processor's rounding; what differs
+    after it is its doing."""
+    for number, official in sorted(golden.attention_masks().items()):
+        logits = ours.get(f"head{number}.mask_logits")
+        if logits is None:
+            continue
+        flipped = logits[ours[f"head{number}.attn_mask"] != official]
+        if len(flipped):
+            return float(flipped.abs().max() / logits.abs().max())
+    return 0.0
+
+
 def test_every_tensor_equals_the_official_one(
     golden: GoldenSet, fed: dict[str, torch.Tensor]
 ) -> None:
@@ -75,15 +90,24 @@ def test_what_comes_before_any_threshold_needs_no_help(
     assert {n for n in names if golden.difference(n, captured[n]) > TOLERANCE} == set()
 
 
-def test_attention_masks_and_decisions_without_help(
+def test_attention_masks_and_decisions_without_help(golden: GoldenSet) -> None:
+    """In float64, where they do not hang on how a processor rounds."""
+    images, tokens, word_mask = golden.inputs()
+    ours = capture(golden.model().double(), [i.double() for i in images], tokens, word_mask)
+    small = golden.name.startswith("tiny")
+    assert flips(golden, ours, ".attn_mask") <= (0 if small else FLIPS)
+    assert flips(golden, ours, "out.final_mask") <= 1  # a tie in the official float32
+    assert flips(golden, ours, "out.final_nt") == 0
+    for name in ("out.pred_masks", "out.nt_label"):
+        assert golden.difference(name, ours[name].float()) <= 5 * TOLERANCE
+
+
+def test_only_ties_are_decided_otherwise_in_float32(
     golden: GoldenSet, captured: dict[str, torch.Tensor]
 ) -> None:
-    small = golden.name.startswith("tiny")  # there no value is near its threshold
-    assert flips(golden, captured, ".attn_mask") <= (0 if small else FLIPS)
-    assert flips(golden, captured, "out.final_mask") <= (0 if small else 2)
-    assert flips(golden, captured, "out.final_nt") == 0
-    for name in ("out.pred_masks", "out.nt_label"):
-        assert golden.difference(name, captured[name]) <= 5 * TOLERANCE
+    small = golden.name.startswith("tiny")  # one cell of tiny_official_load, and what comes of it
+    assert flips(golden, captured, ".attn_mask") <= (2 if small else FLIPS)
+    assert first_flips(golden, captured) <= TIE
 
 
 def test_decision_with_the_official_attention_masks(
