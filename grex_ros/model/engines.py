@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from .checkpoint import CheckpointError
-from .engine_check import compare
+from .engine_check import compare_without_ties
 from .export import EXPORTER, export_onnx, export_problem
 from .exported import Exported, load_export
 from .rela import ReLA
@@ -104,7 +104,7 @@ def _equal_engine(model: ReLA, digest: str, name: str, make: bool = True) -> Exp
     engine = _load(model, digest, name, make)
     side = model.cfg.image_size
     try:
-        difference = compare(model, engine, (side * 3 // 4, side))
+        difference = compare_without_ties(model, engine, (side * 3 // 4, side))
     except Exception as error:
         raise CheckpointError(f"{name} fails ({error}); run: grex export") from error
     if not difference.small:

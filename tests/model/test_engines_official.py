@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,18 @@ from grex_ros.grounding.reading import Thresholds
 from grex_ros.model import engines
 from grex_ros.model.checkpoint import CheckpointError
 from grex_ros.model.config import RelaConfig
-from grex_ros.model.engine_check import compare, compare_often, drawn_picture, step_times
+from grex_ros.model.engine_check import (
+    compare,
+    compare_often,
+    compare_without_ties,
+    drawn_picture,
+    step_times,
+)
 from grex_ros.model.engines import EXPORTED, choose_engine
 from grex_ros.model.export import OFFICIAL_PARTS, export_onnx, export_problem
 from grex_ros.model.exported import ExportedOfficial, load_export
 from grex_ros.model.inference import prepare
+from grex_ros.model.region_decoder import RelaOutput
 from grex_ros.model.rela import ReLA, official_decision
 from grex_ros.model.text_encoder import tokenizer_for
 
@@ -84,8 +92,25 @@ def test_a_weight_that_moved_is_noticed(model: ReLA, engine: ExportedOfficial, n
     name = name.format(first)
     for value in (0.05, float("nan")):
         with moved(model, name, value):
-            assert not compare(model, engine, (SIDE, SIDE)).small
+            assert not compare_without_ties(model, engine, (SIDE, SIDE)).small
     assert compare(model, engine, (SIDE, SIDE)).small
+
+
+def test_a_picture_with_a_tie_is_not_a_wrong_engine(
+    model: ReLA, engine: ExportedOfficial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, asked = engine.ground, []
+
+    def ground(*given: Any) -> RelaOutput:
+        out = plain(*given)
+        asked.append(out.no_target)
+        if len(asked) == 1:
+            out.no_target += 1
+        return out
+
+    monkeypatch.setattr(engine, "ground", ground)
+    assert compare_without_ties(model, engine, (SIDE, SIDE)).small
+    assert len(asked) == 2 and not torch.equal(*asked)
 
 
 def test_torch_answers_for_pictures_of_another_size(model: ReLA, engine: ExportedOfficial) -> None:
