@@ -161,9 +161,6 @@ class Trainer:
         """Whenever the model has got its weights."""
         if not self.model.cfg.language_in_backbone:
             run_frozen_trunk(self.model.backbone)
-        long = self.config.minutes or self.config.steps >= FEW_STEPS
-        if long and not self.inputs.alone:
-            run_frozen_text(self.model)
 
     @property
     def _file(self) -> Path:
@@ -186,6 +183,9 @@ class Trainer:
     def train(self) -> None:
         """Trains until the schedule ends or Ctrl-C; saves every two minutes and at the end."""
         self.out.mkdir(parents=True, exist_ok=True)
+        long = self.config.minutes or self.config.steps >= FEW_STEPS
+        if long and not self.inputs.alone:
+            run_frozen_text(self.model)
         main, log = self.accelerator.is_main_process, None
         if main:
             shown = [self.pictures[n] for n in range(OVERLAYS)]

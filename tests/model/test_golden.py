@@ -108,6 +108,12 @@ def test_only_ties_are_decided_otherwise_in_float32(
     small = golden.name.startswith("tiny")  # one cell of tiny_official_load, and what comes of it
     assert flips(golden, captured, ".attn_mask") <= (2 if small else FLIPS)
     assert first_flips(golden, captured) <= TIE
+    if small and flips(golden, captured, ".attn_mask"):
+        return  # the decision hangs on that tie
+    assert flips(golden, captured, "out.final_mask") <= (0 if small else 2)
+    assert flips(golden, captured, "out.final_nt") == 0
+    for name in ("out.pred_masks", "out.nt_label"):
+        assert golden.difference(name, captured[name]) <= 5 * TOLERANCE
 
 
 def test_decision_with_the_official_attention_masks(
