@@ -3,44 +3,65 @@
 from __future__ import annotations
 
 import importlib.util
-import io
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from grex_ros.model.export import EXPORTER, OPSET, trace_onnx
+from grex_ros.model.export import EXPORTER, onnx_graph, trace_onnx
+from grex_ros.model.exported import onnxruntime_session
 from grex_ros.model.rela import ReLA
 
 ENGINE = "onnxruntime"
 
 
 class _Maps(nn.Module):
-    def __init__(self, trunk: nn.Module) -> None:
+    """A method of a part, with a flat list of what it gives."""
+
+    def __init__(self, part: nn.Module, method: str) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.part, self.method = part, method
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.trunk(images))
+        return tuple(pytree.tree_leaves(getattr(self.part, self.method)(images)))
 
 
-def run_frozen_trunk(trunk: nn.Module) -> bool:
-    """From now on ``trunk``, which takes pictures (B, 3, H, W) alone and gives a list of maps, is
-    computed by ONNX Runtime with its weights of now, in as many threads as torch has. Its modules
-    stay as they are. False, and nothing is changed, where it learns, is on a GPU, or a package is
-    not installed."""
-    if not _can_be_replaced(trunk):
+def run_frozen_image(model: ReLA) -> None:
+    """What of trunk and detector does not learn is computed by ONNX Runtime from now on, with the
+    weights that it has now."""
+    if not model.cfg.language_in_backbone:
+        run_frozen(model.backbone)
+    if model.sight is not None:
+        run_frozen(model.sight.detector, "maps")
+
+
+def run_frozen(part: nn.Module, method: str = "forward") -> bool:
+    """From now on ``method`` of ``part``, which takes pictures (B, 3, H, W) alone and gives maps,
+    is computed by ONNX Runtime with its weights of now, in as many threads as torch has. Its
+    modules stay as they are. False, and nothing is changed, where it learns, is on a GPU, or a
+    package is not installed."""
+    if not _can_be_replaced(part):
         return False
-    vars(trunk).pop("forward", None)  # that of older weights
-    session = _session(_graph(trunk))
+    vars(part).pop(method, None)  # that of older weights
+    images, free = torch.zeros(2, 3, 64, 96), {0: "pictures", 2: "height", 3: "width"}
+    was_training = part.training
+    part.eval()
+    with torch.no_grad():
+        structure = pytree.tree_structure(getattr(part, method)(images))
+    names = [f"map{i}" for i in range(structure.num_leaves)]
+    axes = dict.fromkeys(["images", *names], free)
+    graph = onnx_graph(_Maps(part, method), {"images": images}, names, axes)
+    part.train(was_training)
+    session = _session(graph)
 
-    def forward(images: Tensor) -> list[Tensor]:
-        maps = session.run(None, {"images": images.contiguous().numpy()})
+    def maps(images: Tensor) -> Any:
+        found = session.run(None, {"images": images.contiguous().numpy()})
         # As torch's convolutions after it like them.
-        return [torch.from_numpy(m).contiguous(memory_format=torch.channels_last) for m in maps]
+        last = [torch.from_numpy(m).contiguous(memory_format=torch.channels_last) for m in found]
+        return pytree.tree_unflatten(last, structure)
 
-    trunk.forward = forward
+    vars(part)[method] = maps
     return True
 
 
@@ -68,32 +89,4 @@ def _can_be_replaced(part: nn.Module) -> bool:
 
 
 def _session(graph: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
-    return onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
-
-
-def _graph(trunk: nn.Module) -> bytes:
-    """The trunk as ONNX, for any number of pictures of any size."""
-    images, free = torch.zeros(2, 3, 64, 96), {0: "pictures", 2: "height", 3: "width"}
-    module, was_training = _Maps(trunk), trunk.training
-    module.eval()
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is a newer exporter
-        names = [f"map{i}" for i in range(len(module(images)))]
-        buffer = io.BytesIO()
-        torch.onnx.export(
-            module,
-            (images,),
-            buffer,  # type: ignore[arg-type]
-            input_names=["images"],
-            output_names=names,
-            dynamic_axes=dict.fromkeys(["images", *names], free),
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    trunk.train(was_training)
-    return buffer.getvalue()
+    return onnxruntime_session(graph, torch.get_num_threads())

@@ -43,7 +43,7 @@ from training.dataset.load import leave_out, load_dataset
 from training.dataset.mixture import Mixture, batch_numbers
 from training.dataset.records import Record
 from training.dataset.samples import OfficialPictures, TrainingPictures
-from training.frozen import run_frozen_text, run_frozen_trunk
+from training.frozen import run_frozen_image, run_frozen_text
 from training.generation import fit_words, vocabulary
 from training.inputs import StepInputs
 from training.parameters import build_model, parameter_groups
@@ -155,12 +155,7 @@ class Trainer:
         )
         if state:
             self._resume(state)
-        self._speed_up()
-
-    def _speed_up(self) -> None:
-        """Whenever the model has got its weights."""
-        if not self.model.cfg.language_in_backbone:
-            run_frozen_trunk(self.model.backbone)
+        run_frozen_image(self.model)
 
     @property
     def _file(self) -> Path:
@@ -334,7 +329,7 @@ class Trainer:
         fit_words(tensors, found.generation_words, self.model)
         self.model.load_state_dict(tensors, strict=False)
         self.ema.module.load_state_dict(tensors, strict=False)
-        self._speed_up()
+        run_frozen_image(self.model)
 
     def export(self, path: Path) -> None:
         """Writes the moving average as a checkpoint that the node loads."""

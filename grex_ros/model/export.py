@@ -244,11 +244,23 @@ def trace_onnx(model: ReLA, part: str) -> bytes:
         outputs = ["target", "no_target", "count"][: 3 if cfg.count_classes else 2]
         free = {"words": text, "word_mask": text} | {name: many for name in outputs}
         free |= {name: {1: "expressions"} for name in ("regions", "position")}
+    with _plain_attention(model):
+        return onnx_graph(module.eval(), inputs, outputs, free)
+
+
+def onnx_graph(
+    module: nn.Module,
+    inputs: dict[str, Tensor],
+    outputs: list[str],
+    free: dict[str, dict[int, str]],
+) -> bytes:
+    """A module as ONNX, by tracing it with ``inputs``; ``free`` names the axes of inputs and
+    outputs that may have any length."""
     buffer = io.BytesIO()
-    with _plain_attention(model), torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what a trace may freeze; and that there is a newer way
         torch.onnx.export(
-            module.eval(),
+            module,
             tuple(inputs.values()),
             buffer,  # type: ignore[arg-type]
             input_names=list(inputs),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -193,7 +194,8 @@ def _load(name: str, file: Path, digest: str) -> Loaded:
     return run, about
 
 
-def _load_onnxruntime(file: Path, threads: int) -> Loaded:
+def onnxruntime_session(graph: Path | bytes, threads: int) -> Any:
+    """An ``onnxruntime.InferenceSession`` of a file or its content, on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -202,7 +204,12 @@ def _load_onnxruntime(file: Path, threads: int) -> Loaded:
     # Threads spin while they wait for each other within a run, and not after it, where they would
     # take the CPU from torch and the camera.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    session = onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"])
+    given = graph if isinstance(graph, bytes) else str(graph)
+    return onnxruntime.InferenceSession(given, options, ["CPUExecutionProvider"])
+
+
+def _load_onnxruntime(file: Path, threads: int) -> Loaded:
+    session = onnxruntime_session(file, threads)
     about = session.get_modelmeta().custom_metadata_map
     asked = [x.name for x in session.get_inputs()]
     return lambda inputs: session.run(None, {name: inputs[name] for name in asked}), about

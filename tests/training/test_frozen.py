@@ -10,7 +10,7 @@ from grex_ros.model.efficientnet import EfficientNetLite0
 from grex_ros.model.rela import ReLA
 from tests.training.test_resume import SMALL
 from training.config import TrainConfig
-from training.frozen import run_frozen_text, run_frozen_trunk
+from training.frozen import run_frozen, run_frozen_image, run_frozen_text
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -37,7 +37,7 @@ def test_its_maps_are_those_of_torch(size: tuple[int, int, int]) -> None:
     one = trunk()
     pictures = torch.randn(size[0], 3, *size[1:]).contiguous(memory_format=torch.channels_last)
     expected = maps(one, pictures)
-    assert run_frozen_trunk(one) and one.training
+    assert run_frozen(one) and one.training
     found = maps(one, pictures)
     assert [m.shape for m in found] == [m.shape for m in expected]
     for ours, theirs in zip(found, expected, strict=True):
@@ -48,17 +48,34 @@ def test_its_maps_are_those_of_torch(size: tuple[int, int, int]) -> None:
 def test_it_keeps_the_weights_that_it_had() -> None:
     one, pictures = trunk(), torch.randn(1, 3, 64, 64)
     state = {name: value.clone() for name, value in one.state_dict().items()}
-    run_frozen_trunk(one)
+    run_frozen(one)
     before = maps(one, pictures)
     assert all(torch.equal(value, state[name]) for name, value in one.state_dict().items())
     one.load_state_dict(trunk(1).state_dict())
     assert all(torch.equal(a, b) for a, b in zip(maps(one, pictures), before, strict=True))
 
 
+@pytest.mark.parametrize("size", [(1, 64, 96), (2, 224, 320)])
+@torch.no_grad()
+def test_what_the_detector_sees_is_what_torch_sees(size: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    model = ReLA(TrainConfig(steps=1, model={**SMALL, "coco_detector": True}).rela)
+    assert model.sight is not None
+    detector, pixels = model.sight.detector, 255 * torch.rand(size[0], 3, *size[1:])
+    expected = detector(pixels)
+    model.backbone.requires_grad_(False)
+    run_frozen_image(model)
+    assert "maps" in vars(detector) and "forward" in vars(model.backbone)
+    found = detector(pixels)
+    both = zip((*found.features, found.boxes), (*expected.features, expected.boxes), strict=True)
+    for ours, theirs in (*both, (found.kinds, expected.kinds)):
+        assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
+
+
 def test_a_trunk_that_learns_is_left_to_torch() -> None:
     one = trunk()
     one.stages[-1].requires_grad_(True)
-    assert not run_frozen_trunk(one)
+    assert not run_frozen(one)
     assert "forward" not in vars(one)
 
 
