@@ -38,7 +38,7 @@ from grex_ros.model.checkpoint import (
 )
 from grex_ros.model.config import RelaConfig
 from grex_ros.model.rela import ReLA
-from training.config import MAY_BE_NEW, TrainConfig, as_dict
+from training.config import MAY_BE_NEW, ConfigError, TrainConfig, as_dict
 from training.dataset.load import leave_out, load_dataset
 from training.dataset.mixture import Mixture, batch_numbers
 from training.dataset.records import Record
@@ -379,13 +379,18 @@ def main(
     if init_detector:
         settings = settings.replace(init_detector=init_detector)
     # What the head can say stays as it is where it does not learn.
-    words = checkpoint_config(init).generation_words if init and settings.only_refiner else ()
+    given = checkpoint_config(init) if init else None
+    words = given.generation_words if given and settings.only_refiner else ()
+    if settings.rela.coco_detector and not (
+        settings.init_detector or (given and given.coco_detector) or (out / "last.pt").is_file()
+    ):
+        raise ConfigError(
+            "model.coco_detector: the detector has no weights; they come by --init-detector or "
+            "--init, and `model: {coco_detector: false}` does without it"
+        )
     trainer = Trainer(settings, out, words)
     if init is not None and trainer.step == 0:
         trainer.start_from(init)
-    known = settings.init_detector or (init and checkpoint_config(init).coco_detector)
-    if trainer.model.sight is not None and trainer.step == 0 and not known:
-        console.print("the detector has no weights yet; they come by --init-detector or --init")
     trainer.train()
     if export is not None and trainer.accelerator.is_main_process:
         trainer.export(export)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-TWINS = 0.7  # IoU of two boxes that are taken for one object
+TWINS = 0.5  # IoU of two boxes that are taken for one object
 
 
 def membership(target: Floats, count: Floats | None, boxes: Floats) -> Floats:

@@ -18,6 +18,8 @@ from .objects import Cropped, GroundedObject
 
 Objects = tuple[GroundedObject, ...]
 
+SAME = 0.5  # IoU of two masks that are taken for one object
+WITHIN = 0.7  # share of a mask that better ones cover, above which it is a part of theirs
 SPECK = 0.02  # parts of a mask below this share of the largest one are left out
 
 
@@ -73,7 +75,8 @@ def objects_from_regions(
     scores: Sequence[float], masks: Sequence[Cropped | None], size: tuple[int, int]
 ) -> Objects:
     """Regions with scores, best first, and their masks in a picture of ``size`` (height, width), as
-    objects. Of two regions on one object the better one stands; an empty one (None) is none."""
+    objects. Of two regions on one object the better one stands; an empty one (None) is none, nor is
+    one that lies mostly in better ones."""
     taken = np.zeros(size, bool)
     objects: list[GroundedObject] = []
     for score, cropped in zip(scores, masks, strict=True):
@@ -81,11 +84,23 @@ def objects_from_regions(
             continue
         (x0, y0, x1, y1), crop = cropped
         covered = taken[y0:y1, x0:x1]
-        if int((crop & covered).sum()) > 0.5 * int(crop.sum()):
+        within = int((crop & covered).sum()) > WITHIN * int(crop.sum())
+        if within or any(_mask_iou(cropped, (o.box, o.mask)) > SAME for o in objects):
             continue
         covered |= crop
         objects.append(GroundedObject(len(objects) + 1, score, *cropped))
     return tuple(objects)
+
+
+def _mask_iou(a: Cropped, b: Cropped) -> float:
+    (ax0, ay0, ax1, ay1), mask = a
+    (bx0, by0, bx1, by1), other = b
+    x0, y0, x1, y1 = max(ax0, bx0), max(ay0, by0), min(ax1, bx1), min(ay1, by1)
+    if x1 <= x0 or y1 <= y0:
+        return 0.0
+    ours = mask[y0 - ay0 : y1 - ay0, x0 - ax0 : x1 - ax0]
+    both = int((ours & other[y0 - by0 : y1 - by0, x0 - bx0 : x1 - bx0]).sum())
+    return both / (int(mask.sum()) + int(other.sum()) - both)
 
 
 def objects_from_mask(

@@ -49,7 +49,7 @@ class BoxRefiner(nn.Module):
         y, x = torch.meshgrid(step, step, indexing="ij")
         grid = torch.stack((x, y), -1).flatten(0, 1)
         points = start[..., None, :2] + start[..., None, 2:] * grid  # (B, Q, GRID * GRID, 2)
-        seen = torch.cat([_pick(m, points) for m in maps], -1).flatten(2)
+        seen = torch.cat([pick(m, points) for m in maps], -1).flatten(2)
         about = torch.cat((regions, box_waves(start, self.dim).to(regions.dtype)), -1)
         hidden = F.relu(self.look(seen) + self.region(about))
         change = self.change(F.relu(self.think(hidden))).clamp(-MOST, MOST).to(boxes.dtype)
@@ -58,7 +58,7 @@ class BoxRefiner(nn.Module):
         return torch.cat((centre.clamp(0, 1), size.clamp(LEAST, 1)), -1)
 
 
-def _pick(seen: Tensor, points: Tensor) -> Tensor:
+def pick(seen: Tensor, points: Tensor) -> Tensor:
     """Of maps (B, C, h, w) the cells in which points (B, Q, P, 2), x and y in 0..1, lie, or those
     at the edge that are nearest; (B, Q, P, C)."""
     height, width = seen.shape[2:]

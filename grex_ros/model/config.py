@@ -189,6 +189,7 @@ PRESETS: dict[str, RelaConfig] = {
         region_geometry=True,
         region_semantics=True,
         box_refiner=True,
+        coco_detector=True,
         instance_heads=True,
         count_classes=6,
         relevance_no_target=True,

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .box_refiner import pick
 from .config import RelaConfig
 from .proposals import Hints
 from .tables import pixel_centres
@@ -229,11 +230,7 @@ class DetectorSight(nn.Module):
         """Kinds that the detector sees at the centres of ``boxes`` (B, Q, 4), as numbers and as
         a mixture of their names; (Q, B, hidden_dim)."""
         around = F.max_pool2d(seen.kinds, 3, 1, 1)
-        x, y = boxes[..., :2].clamp(0, 1 - 1e-4).unbind(-1)
-        height, width = around.shape[2:]
-        cell = (y * height).long() * width + (x * width).long()
-        index = cell[..., None].expand(-1, -1, CLASSES)
-        kinds = around.flatten(2).transpose(1, 2).gather(1, index)
+        kinds = pick(around, boxes[:, :, None, :2])[:, :, 0]
         mixture = kinds / (kinds.sum(-1, keepdim=True) + 0.1)
         said = mixture @ self.names * self.names.shape[1] ** 0.5
         return self.project(torch.cat((said, kinds), -1)).transpose(0, 1)

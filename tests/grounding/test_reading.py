@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from grex_ros.grounding.grounder import Grounder
-from grex_ros.grounding.objects import Cropped, Status
+from grex_ros.grounding.objects import Cropped, Grounding, Status
 from grex_ros.grounding.reading import (
     Thresholds,
     objects_from_mask,
@@ -57,6 +57,20 @@ def test_of_two_regions_on_one_object_the_better_stands() -> None:
     objects = objects_from_regions([0.9, 0.8, 0.75, 0.7], [*masks[:2], None, masks[2]], (40, 60))
     assert [(item.id, item.score) for item in objects] == [(1, 0.9), (2, 0.7)]
     assert [item.box for item in objects] == [boxes[0], boxes[2]]
+
+
+def test_a_neighbour_whose_mask_spills_over_another_is_an_object_of_its_own() -> None:
+    """Unless it lies in the other: every object has its pixels in the label image."""
+    large, spilling, inside = (0, 0, 30, 30), (18, 0, 38, 10), (5, 3, 15, 13)
+    part = (0, 0, 30, 14)  # half of the large one, but for a row
+    boxes = (large, spilling, inside, part)
+    masks: list[Cropped | None] = [(b, np.ones((b[3] - b[1], b[2] - b[0]), bool)) for b in boxes]
+    objects = objects_from_regions([0.9, 0.8, 0.7, 0.6], masks, (40, 60))
+    assert [item.box for item in objects] == [large, spilling]
+    turned = objects_from_regions([0.9, 0.8, 0.7, 0.6], masks[::-1], (40, 60))
+    assert [item.box for item in turned] == [part, spilling, large]
+    labels = Grounding("all", Status.TARGETS, "", 0.0, turned, (40, 60), 0.0).label_image()
+    assert set(np.unique(labels)) == {0, 1, 2, 3}
 
 
 def test_an_official_preset_answers_what_its_decision_says() -> None:

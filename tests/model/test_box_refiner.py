@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from grex_ros.model.box_refiner import LEAST, BoxRefiner, _pick
+from grex_ros.model.box_refiner import LEAST, BoxRefiner, pick
 from grex_ros.model.rela import ReLA
 from tests.model.test_rela import SMALL, encode, picture
 from training.matcher import box_corners, generalized_iou
@@ -35,20 +35,20 @@ def test_a_new_part_moves_no_box_and_a_trained_one_does() -> None:
 def test_points_see_the_cell_in_which_they_lie() -> None:
     seen = torch.arange(2 * 3 * 4.0).view(2, 1, 3, 4)  # 3 rows of 4
     points = torch.tensor([[[0.1, 0.1], [0.3, 0.5]], [[0.99, 0.99], [0.76, 0.32]]])[:, None]
-    found = _pick(seen, points)
+    found = pick(seen, points)
     assert found.shape == (2, 1, 2, 1)
     assert found.flatten().tolist() == [0, 1 * 4 + 1, 12 + 2 * 4 + 3, 12 + 3]
     beyond = torch.tensor([[-0.5, 0.5], [1.7, 2.0]]).expand(2, 1, 2, 2)
-    assert _pick(seen, beyond)[0].flatten().tolist() == [4, 11]
+    assert pick(seen, beyond)[0].flatten().tolist() == [4, 11]
 
 
 def test_points_stay_on_the_map_in_half_precision_and_without_a_number() -> None:
     seen = torch.arange(80 * 64.0).view(1, 1, 64, 80)
     for dtype in (torch.bfloat16, torch.float16):
         corner = torch.tensor([0.9999, 1.0], dtype=dtype).view(1, 1, 1, 2)
-        assert _pick(seen, corner).item() == 80 * 64 - 1
+        assert pick(seen, corner).item() == 80 * 64 - 1
     for odd in (float("nan"), float("inf"), -float("inf")):
-        assert _pick(seen, torch.full((1, 1, 1, 2), odd)).shape == (1, 1, 1, 1)
+        assert pick(seen, torch.full((1, 1, 1, 2), odd)).shape == (1, 1, 1, 1)
 
 
 def rectangles(count: int, generator: torch.Generator) -> tuple[list[Tensor], Tensor, Tensor]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
 
-from grex_ros.model.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint
 from grex_ros.model.detector import (
     CHANNELS,
     CLASSES,
@@ -19,10 +16,6 @@ from grex_ros.model.detector import (
     _double,
     _filter,
 )
-from grex_ros.model.engine_check import compare
-from grex_ros.model.export import export_onnx
-from grex_ros.model.exported import ExportedReLA
-from grex_ros.model.inference import prepare
 from grex_ros.model.rela import ReLA
 from tests.model.test_rela import SMALL, encode, picture
 
@@ -123,20 +116,14 @@ def test_kinds_are_read_around_the_centres_of_boxes(sight: DetectorSight) -> Non
     torch.testing.assert_close(nothing, sight.project.bias)
 
 
-def test_engines_see_the_same(tmp_path: Path) -> None:
-    """Pictures of two sizes, by the weights of the package and a detector of chance."""
-    pytest.importorskip("onnxruntime")
-    shipped, _ = load_checkpoint(DEFAULT_CHECKPOINT)
-    torch.manual_seed(0)
-    model = ReLA(shipped.cfg.replace(coco_detector=True))
-    model.load_state_dict(shipped.state_dict(), strict=False)
-    assert model.sight is not None
-    torch.nn.init.normal_(model.sight.project.weight, std=0.02)
-    for tell in model.sight.tell:
-        torch.nn.init.normal_(tell.weight, std=0.02)  # type: ignore[arg-type]
-    model = prepare(model)
-    export_onnx(model, tmp_path, "digest")
-    engine = ExportedReLA("onnxruntime", tmp_path, "digest")
-    for size in ((256, 320), (320, 192)):
-        difference = compare(model, engine, size, 3, 11)
-        assert difference.small, f"{size}: {difference}"
+@torch.no_grad()
+def test_boxes_at_the_edge_and_beyond_it_read_the_last_cell(sight: DetectorSight) -> None:
+    torch.nn.init.normal_(sight.project.weight)
+    seen = sighting()
+    seen.kinds[0, 3, 3, 5] = 1.0
+    for centre in (1.0, 1.5):
+        for kind in (torch.float32, torch.bfloat16):
+            boxes = torch.tensor([[[centre, centre, 0.1, 0.1]]], dtype=kind)
+            assert not torch.allclose(sight(seen, boxes)[0, 0], sight.project.bias)
+    nan = sight(seen, torch.full((1, 1, 4), torch.nan))  # of damaged weights
+    assert nan.isfinite().all()

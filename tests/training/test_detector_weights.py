@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from grex_ros.model.checkpoint import CheckpointError
+from grex_ros.model.checkpoint import CheckpointError, save_checkpoint
 from grex_ros.model.config import RelaConfig
 from grex_ros.model.detector import CLASSES, CocoDetector
+from grex_ros.model.rela import ReLA
+from tests.training.test_resume import SMALL
 from tests.training.test_train import make_dataset
-from training.config import TrainConfig
+from training.config import ConfigError, TrainConfig
 from training.detector_weights import _places, load_detector
 from training.parameters import COCO, build_model
-from training.train import Trainer
+from training.train import Trainer, main
 
 EVEN = (4, 6)  # sides of the kernels of layers with a stride, a row and a column of zeros included
 
@@ -73,7 +75,6 @@ def test_a_run_starts_from_it(detector: CocoDetector, tmp_path: Path) -> None:
         dataset=dataset,
         steps=1,
         batch_size=1,
-        model={"coco_detector": True},
         init_detector=str(file),
     )
     trainer = Trainer(config, tmp_path / "run")
@@ -87,10 +88,21 @@ def test_a_run_starts_from_it(detector: CocoDetector, tmp_path: Path) -> None:
     assert all(torch.equal(value, kept[name]) for name, value in detector.state_dict().items())
 
 
+def test_no_run_starts_from_a_detector_of_chance(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("preset: tabletop\ndataset: nowhere\nsteps: 1\n")
+    with pytest.raises(ConfigError, match="the detector has no weights"):
+        main(config, tmp_path / "run")
+    older = tmp_path / "older.safetensors"
+    save_checkpoint(ReLA(TrainConfig(steps=1, model=SMALL).rela), older)
+    with pytest.raises(ConfigError, match="the detector has no weights"):
+        main(config, tmp_path / "run", init=older)
+
+
 def test_kinds_are_known_by_their_names() -> None:
     kinds = COCO.read_text(encoding="utf-8").splitlines()
     assert len(kinds) == CLASSES and kinds[32] == "sports ball"
-    model = build_model(RelaConfig.preset("tabletop").replace(coco_detector=True))
+    model = build_model(RelaConfig.preset("tabletop"))
     assert model.sight is not None
     alike = (model.sight.names @ model.sight.names.T).fill_diagonal_(-1)
     for kind, near in (("couch", "chair"), ("fork", "spoon"), ("bus", "train")):

@@ -65,7 +65,9 @@ def test_swin_and_bert_are_in_the_model(tmp_path: Path) -> None:
 def test_the_options_reach_the_model(tmp_path: Path, option: str, message: str) -> None:
     config = tmp_path / "run.yaml"
     dataset = make_dataset(tmp_path / "squares")
-    config.write_text(f"preset: tabletop\ndataset: {dataset}\nsteps: 1\n")
+    config.write_text(
+        f"preset: tabletop\nmodel: {{coco_detector: false}}\ndataset: {dataset}\nsteps: 1\n"
+    )
     with pytest.raises(ValueError, match=message):
         main(config, tmp_path / "run", **{option: str(tmp_path)})  # type: ignore[arg-type]
 
