@@ -1,6 +1,6 @@
 """Trains ReLA on one dataset or a mixture of several.
 
-    python -m training.train --config training/configs/tabletop.yaml --out runs/tabletop
+    python -m training.train --config tabletop.yaml --init small.safetensors --out runs/tabletop
     python -m training.train --config ... --out runs/tabletop            # again: goes on
     python -m training.train --config ... --out runs/tabletop --export grex_ros/weights/...
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .objects import GroundedObject, crop_mask
+from .objects import GroundedObject, crop_mask, mask_iou
 
 SAME = 0.5  # least IoU of two that are the same object
 
@@ -43,7 +43,7 @@ class Description:
 @dataclass(frozen=True)
 class GivenObject:
     """One object to be described: its box inside the picture, x0, y0, x1, y1 in pixels, and where
-    it is known its mask, (H, W) bool."""
+    it is known its mask, (H, W) bool, which the box encloses."""
 
     box: tuple[float, float, float, float]
     mask: npt.NDArray[np.bool_] | None = None
@@ -117,9 +117,8 @@ def same_objects(found: Sequence[GroundedObject], given: Sequence[GivenObject]) 
 def _overlap(a: GroundedObject, b: GivenObject) -> float:
     """IoU of masks or boxes."""
     if b.mask is not None:
-        x0, y0, x1, y1 = a.box
-        inner = float((b.mask[y0:y1, x0:x1] & a.mask).sum())
-        return inner / (float(a.mask.sum()) + float(b.mask.sum()) - inner)
+        x0, y0, x1, y1 = (int(side) for side in b.box)
+        return mask_iou((a.box, a.mask), ((x0, y0, x1, y1), b.mask[y0:y1, x0:x1]))
     sides = [min(a.box[k + 2], b.box[k + 2]) - max(a.box[k], b.box[k]) for k in (0, 1)]
     inner = max(sides[0], 0.0) * max(sides[1], 0.0)
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a.box, b.box)]

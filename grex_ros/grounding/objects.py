@@ -87,3 +87,15 @@ def crop_mask(mask: npt.NDArray[np.bool_]) -> Cropped | None:
     y0, y1 = int(rows[0]), int(rows[-1]) + 1
     x0, x1 = int(columns[0]), int(columns[-1]) + 1
     return (x0, y0, x1, y1), np.ascontiguousarray(mask[y0:y1, x0:x1])
+
+
+def mask_iou(a: Cropped, b: Cropped) -> float:
+    """IoU 0..1 of two masks that are not empty, each a crop of the same picture."""
+    (ax0, ay0, ax1, ay1), mask = a
+    (bx0, by0, bx1, by1), other = b
+    x0, y0, x1, y1 = max(ax0, bx0), max(ay0, by0), min(ax1, bx1), min(ay1, by1)
+    if x1 <= x0 or y1 <= y0:
+        return 0.0
+    ours = mask[y0 - ay0 : y1 - ay0, x0 - ax0 : x1 - ax0]
+    both = int((ours & other[y0 - by0 : y1 - by0, x0 - bx0 : x1 - bx0]).sum())
+    return both / (int(mask.sum()) + int(other.sum()) - both)

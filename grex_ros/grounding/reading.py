@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .membership import shifted
-from .objects import Cropped, GroundedObject
+from .objects import Cropped, GroundedObject, mask_iou
 
 Objects = tuple[GroundedObject, ...]
 
@@ -85,22 +85,11 @@ def objects_from_regions(
         (x0, y0, x1, y1), crop = cropped
         covered = taken[y0:y1, x0:x1]
         within = int((crop & covered).sum()) > WITHIN * int(crop.sum())
-        if within or any(_mask_iou(cropped, (o.box, o.mask)) > SAME for o in objects):
+        if within or any(mask_iou(cropped, (o.box, o.mask)) > SAME for o in objects):
             continue
         covered |= crop
         objects.append(GroundedObject(len(objects) + 1, score, *cropped))
     return tuple(objects)
-
-
-def _mask_iou(a: Cropped, b: Cropped) -> float:
-    (ax0, ay0, ax1, ay1), mask = a
-    (bx0, by0, bx1, by1), other = b
-    x0, y0, x1, y1 = max(ax0, bx0), max(ay0, by0), min(ax1, bx1), min(ay1, by1)
-    if x1 <= x0 or y1 <= y0:
-        return 0.0
-    ours = mask[y0 - ay0 : y1 - ay0, x0 - ax0 : x1 - ax0]
-    both = int((ours & other[y0 - by0 : y1 - by0, x0 - bx0 : x1 - bx0]).sum())
-    return both / (int(mask.sum()) + int(other.sum()) - both)
 
 
 def objects_from_mask(
