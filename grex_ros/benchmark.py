@@ -71,6 +71,7 @@ class Benchmark:
     torch: str
     runs: int
     image: tuple[int, int]  # height, width
+    image_size: int  # longer side at which the model sees it
     objects: int  # that the first expression means, by the model: each mask takes its time
     end_to_end: dict[str, Timing]
     stages: dict[str, Timing]
@@ -87,17 +88,19 @@ def use_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def random_grounder(preset: str, device: str, precision: str, engine: str = "torch") -> Grounder:
+def random_grounder(
+    preset: str, device: str, precision: str, engine: str = "torch", image_size: int = 0
+) -> Grounder:
     """A preset with random weights: its answers mean nothing, its speed is that of trained ones.
 
     Args:
         engine: torch, compile, or onnxruntime or openvino on a CPU in float32.
 
     Raises:
-        KeyError: no such preset. ValueError: no such device, precision or engine here.
+        KeyError: no such preset. ValueError: no such device, precision, engine or size here.
     """
     torch.manual_seed(0)
-    cfg = RelaConfig.preset(preset)
+    cfg = RelaConfig.preset(preset).at_size(image_size)
     place = choose_device(device)
     check_precision(place, precision)
     grounder = Grounder(ReLA(cfg), tokenizer_for(cfg), f"{preset}, random weights", Thresholds())
@@ -141,6 +144,7 @@ def run_benchmark(grounder: Grounder, image: npt.NDArray[np.uint8], runs: int) -
         torch=torch.__version__,
         runs=runs,
         image=(image.shape[0], image.shape[1]),
+        image_size=grounder.model.cfg.image_size,
         objects=len(grounder.ground([EXPRESSION])[0].objects),
         end_to_end={name: Timing.of(seconds[WARM_UP:]) for name, seconds in total.items()},
         stages={name: Timing.of(seconds[WARM_UP:]) for name, seconds in stages.items()},
@@ -250,7 +254,10 @@ def print_benchmark(result: Benchmark) -> None:
         highlight=False,
     )
     for title, timings in (
-        (f"picture {width} x {height} to masks and boxes, ms", result.end_to_end),
+        (
+            f"picture {width} x {height}, seen at {result.image_size}, to masks and boxes, ms",
+            result.end_to_end,
+        ),
         ("stages of the first expression, ms", result.stages),
     ):
         table = Table(title=title, title_justify="left", box=SIMPLE)

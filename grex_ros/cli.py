@@ -12,6 +12,7 @@ from grex_ros.cli_describe import describe
 from grex_ros.cli_input import (
     Checkpoint,
     Device,
+    ImageSize,
     Precision,
     load_grounder,
     one_line_errors,
@@ -51,6 +52,7 @@ def ground(
     checkpoint: Checkpoint = "",
     device: Device = "auto",
     precision: Precision = "auto",
+    image_size: ImageSize = 0,
     target_threshold: Annotated[
         Optional[float], typer.Option(min=0, max=1, help="Least score of an object.")
     ] = None,
@@ -69,9 +71,8 @@ def ground(
     with one_line_errors():
         command = _command(words)
         picture = read_picture(image)
-        grounder = load_grounder(
-            checkpoint, device, precision, "torch"
-        )  # for one picture the quickest
+        # For one picture torch is the quickest.
+        grounder = load_grounder(checkpoint, device, precision, "torch", image_size)
         changes = {
             "target": target_threshold,
             "mask": mask_threshold,
@@ -130,6 +131,7 @@ def benchmark(
     checkpoint: Checkpoint = "",
     device: Device = "auto",
     precision: Precision = "auto",
+    image_size: ImageSize = 0,
     engine: Annotated[
         str, typer.Option(help="auto, torch, compile, onnxruntime or openvino.")
     ] = "auto",
@@ -163,9 +165,9 @@ def benchmark(
         picture = read_picture(image or EXAMPLE)
         use_threads(threads)
         if preset:
-            grounder = random_grounder(preset, device, precision, engine)
+            grounder = random_grounder(preset, device, precision, engine, image_size)
         else:
-            grounder = load_grounder(checkpoint, device, precision, engine)
+            grounder = load_grounder(checkpoint, device, precision, engine, image_size)
         result = run_benchmark(grounder, picture, runs)
     if as_json:
         print(json.dumps(result.to_record()))

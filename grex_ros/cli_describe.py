@@ -11,6 +11,7 @@ import typer
 from grex_ros.cli_input import (
     Checkpoint,
     Device,
+    ImageSize,
     Precision,
     load_grounder,
     one_line_errors,
@@ -36,6 +37,7 @@ def describe(
     checkpoint: Checkpoint = "",
     device: Device = "auto",
     precision: Precision = "auto",
+    image_size: ImageSize = 0,
 ) -> None:
     """Say what some objects in a picture are, so that nothing else is meant.
 
@@ -45,7 +47,7 @@ def describe(
     with one_line_errors():
         boxes = [_box(text) for text in box]
         picture = read_picture(image)
-        grounder = load_grounder(checkpoint, device, precision, "torch")
+        grounder = load_grounder(checkpoint, device, precision, "torch", image_size)
         grounder.set_image(picture)
         found = grounder.describe(boxes, beams=beams, verify=verify)
     if as_json:

@@ -19,6 +19,10 @@ Checkpoint = Annotated[
     str, typer.Option(help="Weights, a .safetensors file; without it those of the package.")
 ]
 Precision = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")]
+ImageSize = Annotated[
+    int,
+    typer.Option(min=0, help="Longer side at which the picture is seen, pixels; 0 = as trained."),
+]
 Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
 
 
@@ -58,10 +62,16 @@ def read_picture(path: Path) -> Any:
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
-def load_grounder(checkpoint: str, device: str, precision: str, engine: str) -> Grounder:
+def load_grounder(
+    checkpoint: str, device: str, precision: str, engine: str, image_size: int
+) -> Grounder:
     """The Grounder that the options ask for; it raises what ``Grounder.from_checkpoint`` raises."""
     from grex_ros.grounding.grounder import Grounder
 
     return Grounder.from_checkpoint(
-        checkpoint or None, device=device, precision=precision, engine=engine
+        checkpoint or None,
+        device=device,
+        precision=precision,
+        engine=engine,
+        image_size=image_size,
     )

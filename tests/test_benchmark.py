@@ -46,6 +46,7 @@ def test_a_preset_with_random_weights(preset: str) -> None:
         "benchmark",
         "--preset",
         preset,
+        *(["--image-size", "256"] if preset == "tabletop" else []),
         "--device",
         "cpu",
         "--runs",
@@ -56,6 +57,7 @@ def test_a_preset_with_random_weights(preset: str) -> None:
     result = RUNNER.invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert f"{preset}, random weights" in result.stdout
+    assert f"seen at {256 if preset == 'tabletop' else 480}" in result.stdout
     for stage in ("text", "backbone", "pixel decoder", "region decoder", "post"):
         assert stage in result.stdout
     assert "1 threads" in result.stdout
@@ -67,6 +69,8 @@ def test_a_preset_with_random_weights(preset: str) -> None:
         (["--preset", "huge"], "known: swin_base"),
         (["--preset", "tiny", "--checkpoint", "x"], "not both"),
         (["--precision", "int8"], "precision must be"),
+        (["--image-size", "2000"], "image_size must be between"),
+        (["--preset", "tiny", "--image-size", "512"], "480 x 480 pixels alone"),
         (["--precision", "float16", "--device", "cpu"], "float16 needs a GPU"),
         (["--checkpoint", "nowhere.safetensors"], "does not exist"),
     ],

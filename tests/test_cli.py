@@ -130,6 +130,7 @@ BAD_INPUT = [
     ("bad weights", ["PICTURE", "cup", "--checkpoint", "text.txt"], "text.txt is damaged"),
     ("no such device", ["PICTURE", "cup", "--device", "gpu"], "unknown device 'gpu'"),
     ("no such precision", ["PICTURE", "cup", "--precision", "int3"], "precision"),
+    ("too small to see", ["PICTURE", "cup", "--image-size", "50"], "image_size must be between"),
     ("no such threshold", ["PICTURE", "cup", "--target-threshold", "1.5"], "target-threshold"),
     ("no such folder", ["PICTURE", "cup", "--overlay", "nowhere/o.png"], "nowhere/o.png cannot"),
     ("no such format", ["PICTURE", "cup", "--overlay", "overlay.xyz"], "overlay.xyz cannot"),

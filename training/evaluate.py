@@ -88,6 +88,9 @@ def main(
     ] = Size.PICTURE,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     engine: Annotated[str, typer.Option(help="auto, torch, onnxruntime, openvino.")] = "auto",
+    image_size: Annotated[
+        int, typer.Option(min=0, help="Longer side at which pictures are seen; 0 = as trained.")
+    ] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
     target_threshold: Annotated[
         float | None,
@@ -132,6 +135,7 @@ def main(
             device=device,
             precision="float32" if published else "auto",
             engine=engine,
+            image_size=image_size,
         )
         silent = why_silent(grounder) if "greg" in wanted else ""
         if "greg" in wanted and not silent:
@@ -177,6 +181,7 @@ def main(
         "model": grounder.name,
         "device": str(grounder.device),
         "size": size.value,
+        "image_size": grounder.model.cfg.image_size,
         "decision": "official" if decide else "objects",
         "tasks": wanted,
         "thresholds": {**asdict(thresholds), "boxes": box_threshold},

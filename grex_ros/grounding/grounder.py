@@ -95,6 +95,7 @@ class Grounder:
         device: str = "auto",
         precision: str = "auto",
         engine: str = "auto",
+        image_size: int = 0,
     ) -> Grounder:
         """Loads a checkpoint; None = the one in the package.
 
@@ -104,15 +105,19 @@ class Grounder:
             precision: auto (float16 on a GPU, float32 on the CPU), float32, float16, bfloat16.
             engine: auto (the fastest that is installed and equal to torch), torch, compile,
                 onnxruntime, openvino; see :func:`~grex_ros.model.engines.choose_engine`.
+            image_size: longer side, in pixels, at which pictures are seen; 0 = as in training.
+                Fewer are faster, more show smaller objects.
 
         Raises:
             CheckpointError: the file cannot be used; the message says what to do.
-            ValueError: no such device, precision or engine here; a calibration that is none.
+            ValueError: no such device, precision, engine or size here; a calibration that is
+                none.
         """
         place = choose_device(device)
         check_precision(place, precision)
         file = DEFAULT_CHECKPOINT if path is None or path == "" else path
         model, metadata = load_checkpoint(file)
+        model.cfg = model.cfg.at_size(image_size)
         tokenizer = tokenizer_for(model.cfg)
         thresholds = Thresholds(no_target=float(metadata.get("no_target_threshold", 0.5)))
         digest = file_digest(file)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+IMAGE_SIZES = (96, 1280)  # of the longer side, pixels, that a model may be asked to see
+
 
 @dataclass(frozen=True)
 class RelaConfig:
@@ -120,6 +122,19 @@ class RelaConfig:
         """Whether a picture must be encoded again for every expression."""
         return self.backbone == "swin"
 
+    def at_size(self, image_size: int) -> RelaConfig:
+        """A copy that sees pictures whose longer side has ``image_size`` pixels; 0 = as it is.
+        ValueError beyond ``IMAGE_SIZES``, and of a preset that sees squares."""
+        if image_size in (0, self.image_size):
+            return self
+        if not self.keep_aspect:
+            side = self.image_size
+            raise ValueError(f"preset {self.name} sees pictures of {side} x {side} pixels alone")
+        low, high = IMAGE_SIZES
+        if not low <= image_size <= high:
+            raise ValueError(f"image_size must be between {low} and {high}, not {image_size}")
+        return self.replace(image_size=image_size)
+
     def replace(self, **changes: object) -> RelaConfig:
         """A copy with ``changes``; TypeError names an unknown field."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
@@ -166,7 +181,7 @@ PRESETS: dict[str, RelaConfig] = {
         backbone="efficientnet_lite0",
         pixel_mean=(127.0, 127.0, 127.0),
         pixel_std=(128.0, 128.0, 128.0),
-        image_size=320,
+        image_size=384,
         keep_aspect=True,
         pixel_decoder="fpn",
         pixel_layers=1,

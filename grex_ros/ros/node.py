@@ -54,6 +54,7 @@ def load_grounder(settings: Settings) -> GrounderLike:
         device=settings.device,
         precision=settings.precision,
         engine=settings.engine,
+        image_size=settings.image_size,
     )
     grounder.warm_up()
     return grounder

@@ -28,14 +28,22 @@ def _parameter(
     description: str,
     *,
     bounds: tuple[float, float] | None = None,
+    gap: tuple[float, float] | None = None,
     choices: str = "",
     constraints: str = "",
     when: str = "any time",
 ) -> Any:
-    """A field of Settings. ``choices`` is a regular expression; ``when`` is "any time",
-    "unconfigured" or "start".
+    """A field of Settings. What lies between ``bounds`` can be set, but not what lies between the
+    ends of ``gap``; ``choices`` is a regular expression; ``when`` is "any time", "unconfigured" or
+    "start".
     """
-    metadata = {"bounds": bounds, "choices": choices, "constraints": constraints, "when": when}
+    metadata = {
+        "bounds": bounds,
+        "gap": gap,
+        "choices": choices,
+        "constraints": constraints,
+        "when": when,
+    }
     return field(default=default, metadata={"description": description, **metadata})
 
 
@@ -54,6 +62,7 @@ class Settings:
         "No-target score from which on the answer is NO_TARGET; -1 = what the checkpoint was tuned"
         " to.",
         bounds=(-1.0, 1.0),
+        gap=(-1.0, 0.0),
         constraints="-1 or between 0 and 1",
     )
     max_image_age: float = _parameter(
@@ -112,6 +121,15 @@ class Settings:
         " error: nothing; the answer is ERROR.",
         choices="cpu|lower_precision|error",
         constraints="cpu, lower_precision or error",
+    )
+    image_size: int = _parameter(
+        0,
+        "Longer side at which the model sees images, pixels: fewer are faster, more show smaller"
+        " objects; 0 = as the checkpoint was trained.",
+        bounds=(0, 1280),
+        gap=(0, 96),
+        constraints="0 or between 96 and 1280",
+        when="unconfigured",
     )
     threads: int = _parameter(
         0, "CPU threads of the model; 0 = torch's own choice.", bounds=(0, 256), when="unconfigured"
@@ -174,7 +192,8 @@ def problem(name: str, value: Any) -> str:
         return f"{name} must be {about['constraints']}, not {value!r}."
     if about["bounds"]:
         low, high = about["bounds"]
-        inside = low <= value <= high and not (name == "no_target_threshold" and -1.0 < value < 0.0)
+        below, above = about["gap"] or (low, low)
+        inside = low <= value <= high and not below < value < above
         if not inside:  # NaN is never inside
             allowed = about["constraints"] or f"between {low:g} and {high:g}"
             return f"{name} must be {allowed}, not {value!r}."

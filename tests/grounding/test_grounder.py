@@ -12,11 +12,48 @@ from grex_ros.grounding.grounder import Grounder, choose_device
 from grex_ros.grounding.objects import Grounding, Status, crop_mask
 from grex_ros.grounding.pictures import full_size
 from grex_ros.grounding.reading import Thresholds
+from grex_ros.model.config import RelaConfig
 
 
 @pytest.fixture(scope="module")
 def grounder() -> Grounder:
     return Grounder.from_checkpoint(device="cpu")
+
+
+@pytest.mark.parametrize("side", [96, 224, 448])
+def test_image_size_is_what_the_model_sees(side: int) -> None:
+    grounder = Grounder.from_checkpoint(device="cpu", engine="torch", image_size=side)
+    grounder.thresholds = Thresholds(target=0.0, no_target=1.0)
+    grounder.set_image(scene())
+    assert grounder._batch is not None and grounder._scaled == (side * 3 // 4, side)
+    assert grounder._batch.shape[3] == side + -side % 32
+    check(grounder.ground(["the red ball"])[0], (120, 160))
+
+
+def test_another_engine_at_another_size() -> None:
+    """An export holds no size: that of the checkpoint does for all."""
+    pytest.importorskip("onnxruntime")
+    answers = []
+    for engine in ("torch", "onnxruntime"):
+        grounder = Grounder.from_checkpoint(device="cpu", engine=engine, image_size=256)
+        grounder.thresholds = Thresholds(target=0.0, no_target=1.0)
+        grounder.set_image(scene())
+        answers.append(grounder.ground(["the red ball"])[0])
+    assert [o.box for o in answers[0].objects] == [o.box for o in answers[1].objects]
+    assert answers[0].no_target_score == pytest.approx(answers[1].no_target_score, abs=1e-4)
+
+
+@pytest.mark.parametrize("side", [-1, 95, 1281])
+def test_image_size_has_limits(side: int) -> None:
+    with pytest.raises(ValueError, match=f"between 96 and 1280, not {side}"):
+        Grounder.from_checkpoint(device="cpu", image_size=side)
+
+
+def test_an_official_preset_has_one_size() -> None:
+    cfg = RelaConfig.preset("swin_tiny")
+    assert cfg.at_size(0) == cfg.at_size(480) == cfg
+    with pytest.raises(ValueError, match="swin_tiny sees pictures of 480 x 480 pixels alone"):
+        cfg.at_size(512)
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from rclpy.context import Context
 from rclpy.exceptions import ParameterException
 from rclpy.parameter import Parameter
 
+from grex_ros.model.config import IMAGE_SIZES
 from grex_ros.ros.parameters import FIELDS, Settings, descriptor, problem, read
 from tests.ros.graph import Graph
 
@@ -69,6 +70,8 @@ def test_edges(name: str, idle: Graph) -> None:
         ("max_image_age", float("inf")),
         ("no_target_threshold", -0.5),
         ("no_target_threshold", -0.001),
+        ("image_size", 1),
+        ("image_size", 95),
         ("mode", "always"),
         ("mode", ""),
         ("device", "tpu"),
@@ -99,6 +102,8 @@ def test_refused_values(idle: Graph, name: str, value: object) -> None:
         ("checkpoint", "/a b/c.safetensors"),
         ("no_target_threshold", -1.0),
         ("no_target_threshold", 0.0),
+        ("image_size", 96),
+        ("image_size", 448),
     ],
 )
 def test_accepted_values(idle: Graph, name: str, value: object) -> None:
@@ -120,6 +125,7 @@ def test_what_the_model_is_loaded_with_changes_only_while_unconfigured(
         "device": "cpu",
         "precision": "float32",
         "engine": "torch",
+        "image_size": 320,
         "threads": 2,
         "image_transport": "compressed",
     }
@@ -191,4 +197,7 @@ def test_the_checks_stand_alone() -> None:
     assert all(problem(name, item.default) == "" for name, item in FIELDS.items())
     assert "cuda:N" in problem("device", "gpu")
     assert descriptor("threads").integer_range[0].to_value == 256
+    assert descriptor("image_size").integer_range[0].to_value == IMAGE_SIZES[1]
+    assert not problem("image_size", IMAGE_SIZES[0])
+    assert problem("image_size", IMAGE_SIZES[0] - 1)
     assert Parameter("x", value=1.0).type_ == Parameter.Type.DOUBLE
