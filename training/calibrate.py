@@ -176,6 +176,10 @@ def main(
     mask: Annotated[
         float | None, typer.Option(help="added to mask logits, instead of a search")
     ] = None,
+    image_size: Annotated[
+        int,
+        typer.Option(min=0, help="longer side at which it sees from now on; 0 = as the source"),
+    ] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     engine: Annotated[str, typer.Option(help="auto, torch, onnxruntime, openvino.")] = "auto",
 ) -> None:
@@ -199,8 +203,11 @@ def main(
         model, metadata = load_checkpoint(source)
         if not model.cfg.instance_heads:
             raise ValueError(f"{source}: presets without instance heads have no target scores")
+        model.cfg = model.cfg.at_size(image_size)
         if dataset:
-            grounder = Grounder.from_checkpoint(source, device=device, engine=engine)
+            grounder = Grounder.from_checkpoint(
+                source, device=device, engine=engine, image_size=image_size
+            )
             with Progress(console=console, transient=True) as progress:
                 scores = [collect(grounder, records, progress) for records in albums]
                 found = Calibration(*best_shifts(scores, wanted))

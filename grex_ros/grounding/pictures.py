@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,12 +52,23 @@ def resize_on_device(cfg: RelaConfig, pixels: Tensor) -> Tensor:
     size = model_size(cfg, pixels.shape[1], pixels.shape[2])
     if size == tuple(pixels.shape[1:]):
         return pixels
-    x = pixels[None].float()
+    x = pixels.float()
     if cfg.keep_aspect and size[0] < pixels.shape[1]:
-        x = F.interpolate(x, size, mode="area")
+        rows, columns = (_area(n, of, x.device) for n, of in zip(size, x.shape[1:], strict=True))
+        x = rows @ x @ columns.T
     else:
-        x = F.interpolate(x, size, mode="bilinear", antialias=not cfg.keep_aspect)
-    return x[0].round().clamp(0, 255).to(torch.uint8)
+        x = F.interpolate(x[None], size, mode="bilinear", antialias=not cfg.keep_aspect)[0]
+    return x.round().clamp(0, 255).to(torch.uint8)
+
+
+@functools.lru_cache(maxsize=16)
+def _area(count: int, size: int, device: torch.device) -> Tensor:
+    """What share of each of ``count`` cells each of ``size`` pixels in a row has, (count, size).
+    Torch's own area filter weighs all pixels that a cell touches alike."""
+    edge = torch.arange(count + 1, dtype=torch.float64)[:, None] * (size / count)
+    pixel = torch.arange(size, dtype=torch.float64)
+    overlap = torch.minimum(edge[1:], pixel + 1) - torch.maximum(edge[:-1], pixel)
+    return (overlap.clamp(min=0) * (count / size)).float().to(device)
 
 
 class PictureLoader:

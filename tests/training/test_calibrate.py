@@ -177,6 +177,23 @@ def test_the_search_is_stored_and_used(dataset: Path, tmp_path: Path, grounder: 
     assert Grounder.from_checkpoint(out, device="cpu", engine="torch").calibration == found
 
 
+def test_the_size_at_which_it_sees_is_stored(dataset: Path, tmp_path: Path) -> None:
+    """The scores are those at that size, and the same weights see at it from then on."""
+    options = ("--dataset", str(dataset), "--pictures", "1", "--engine", "torch")
+    found = {}
+    for side in ("96", "256"):
+        out = tmp_path / f"{side}.safetensors"
+        code, output = invoke(str(DEFAULT_CHECKPOINT), str(out), *options, "--image-size", side)
+        assert code == 0, output
+        model, metadata = load_checkpoint(out)
+        assert model.cfg.image_size == int(side)
+        (found[side],) = json.loads(metadata["calibrated_on"])["datasets"]
+    assert found["96"] != found["256"]
+    by_hand = ("--target", "0.5", "--image-size", "64")
+    code, output = invoke(str(DEFAULT_CHECKPOINT), str(tmp_path / "no.safetensors"), *by_hand)
+    assert code == 1 and "image_size must be between 96 and 1280, not 64" in output
+
+
 def test_shifts_by_hand(tmp_path: Path) -> None:
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     by_hand = ("--target", "0.8", "--no-target", "-0.85", "--mask", "0")

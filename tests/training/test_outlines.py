@@ -26,7 +26,7 @@ from training.outlines import EACH, Closeup, outline_losses
 from training.parameters import parameter_groups
 from training.train import Trainer
 
-CFG = RelaConfig.preset("tabletop")
+CFG = RelaConfig.preset("tabletop").at_size(320)
 
 
 def closeup() -> tuple[Closeup, PictureTruth]:

@@ -54,7 +54,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_samples_agree_with_the_dataset(dataset: Path) -> None:
     records = load_dataset(dataset, "train")
-    pictures = TrainingPictures(records, RelaConfig.preset("tabletop"), 3, augment=False)
+    pictures = TrainingPictures(records, RelaConfig.preset("tabletop").at_size(320), 3, False)
     sample = pictures.sample(0, np.random.default_rng(0))
     assert sample.pixels.shape == (3, 240, 320)
     assert sample.truth.masks.shape == (2, 64, 80)  # a quarter of 256 x 320
