@@ -208,7 +208,7 @@ def moved(model: ReLA, name: str, value: float) -> Iterator[None]:
     ],
 )
 def test_a_weight_that_moved_is_noticed(model: ReLA, engine: ExportedReLA, name: str) -> None:
-    for value in (0.05, float("nan")):
+    for value in (0.2, float("nan")):
         with moved(model, name, value):
             assert not compare(model, engine, (240, 320)).small
     assert compare(model, engine, (240, 320)).small

@@ -340,7 +340,9 @@ class StandIn:
 
     def __init__(self, predict: Predict, speaks: bool = False) -> None:
         words = ("cup",) if speaks else ()
-        cfg = SimpleNamespace(instance_heads=True, generation_layers=2, generation_words=words)
+        cfg = SimpleNamespace(
+            instance_heads=True, generation_layers=2, generation_words=words, image_size=448
+        )
         self.model = SimpleNamespace(cfg=cfg)
         self.thresholds = Thresholds()
         self.asked_with: list[Thresholds] = []

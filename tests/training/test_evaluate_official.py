@@ -107,8 +107,10 @@ def targets(numbers: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def invoke(dataset: Path, out: Path, grounder: Grounder, monkeypatch: pytest.MonkeyPatch) -> Any:
-    def load(path: object, *, device: str, precision: str, engine: str) -> Grounder:
-        assert precision == "float32"
+    def load(
+        path: object, *, device: str, precision: str, engine: str, image_size: int
+    ) -> Grounder:
+        assert precision == "float32" and not image_size
         return grounder
 
     monkeypatch.setattr(Grounder, "from_checkpoint", load)
