@@ -21,7 +21,7 @@ Checkpoint = Annotated[
 Precision = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")]
 ImageSize = Annotated[
     int,
-    typer.Option(min=0, help="Longer side at which the picture is seen, pixels; 0 = as trained."),
+    typer.Option(min=0, help="Longer side at which it is seen, pixels; 0 = as the weights say."),
 ]
 Device = Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda or cuda:N.")]
 

@@ -89,7 +89,7 @@ def main(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     engine: Annotated[str, typer.Option(help="auto, torch, onnxruntime, openvino.")] = "auto",
     image_size: Annotated[
-        int, typer.Option(min=0, help="Longer side at which pictures are seen; 0 = as trained.")
+        int, typer.Option(min=0, help="Longer side at which pictures are seen; 0 = as it says.")
     ] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many images.")] = None,
     target_threshold: Annotated[

@@ -105,7 +105,7 @@ class Grounder:
             precision: auto (float16 on a GPU, float32 on the CPU), float32, float16, bfloat16.
             engine: auto (the fastest that is installed and equal to torch), torch, compile,
                 onnxruntime, openvino; see :func:`~grex_ros.model.engines.choose_engine`.
-            image_size: longer side, in pixels, at which pictures are seen; 0 = as in training.
+            image_size: longer side, in pixels, at which pictures are seen; 0 = as it says.
                 Fewer are faster, more show smaller objects.
 
         Raises:

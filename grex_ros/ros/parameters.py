@@ -125,7 +125,7 @@ class Settings:
     image_size: int = _parameter(
         0,
         "Longer side at which the model sees images, pixels: fewer are faster, more show smaller"
-        " objects; 0 = as the checkpoint was trained.",
+        " objects; 0 = as the checkpoint says.",
         bounds=(0, 1280),
         gap=(0, 96),
         constraints="0 or between 96 and 1280",

@@ -208,7 +208,9 @@ def moved(model: ReLA, name: str, value: float) -> Iterator[None]:
     ],
 )
 def test_a_weight_that_moved_is_noticed(model: ReLA, engine: ExportedReLA, name: str) -> None:
-    for value in (0.2, float("nan")):
+    # Masks that are drawn anew are surer than a small step of their bias.
+    small = 0.2 if name == "mask_refiner.out.bias" else 0.05
+    for value in (small, float("nan")):
         with moved(model, name, value):
             assert not compare(model, engine, (240, 320)).small
     assert compare(model, engine, (240, 320)).small
