@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -35,6 +37,12 @@ WARM_UP = 3
 EXPRESSION = "all yellow bananas"
 EXAMPLE = Path(__file__).with_name("benchmark.jpg")  # a scene of `grex demo` with two of them
 MORE = 8  # expressions asked at once
+BUSY = """
+import os
+parent = os.getppid()
+while os.getppid() == parent:
+    sum(range(10_000))
+"""
 
 FIRST = "first expression (new words)"
 FRAME = "next frame, same words"
@@ -68,6 +76,7 @@ class Benchmark:
     device: str
     precision: str
     threads: int
+    busy: int  # other processes that computed meanwhile
     torch: str
     runs: int
     image: tuple[int, int]  # height, width
@@ -86,6 +95,19 @@ def use_threads(threads: int) -> None:
     """Before a model is loaded: how many CPU threads it has; 0 = torch's own choice."""
     if threads:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def busy_processes(number: int) -> Iterator[None]:
+    """So many other processes compute without a pause during the block: a robot's cores are shared
+    with its camera, planner and controllers."""
+    others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 def random_grounder(
@@ -117,22 +139,26 @@ def random_grounder(
     return grounder
 
 
-def run_benchmark(grounder: Grounder, image: npt.NDArray[np.uint8], runs: int) -> Benchmark:
-    """Times ``grounder`` on ``image`` (H, W, 3) RGB; the first WARM_UP runs do not count."""
+def run_benchmark(
+    grounder: Grounder, image: npt.NDArray[np.uint8], runs: int, busy: int = 0
+) -> Benchmark:
+    """Times ``grounder`` on ``image`` (H, W, 3) RGB beside ``busy`` other processes; the first
+    WARM_UP runs do not count."""
     if grounder.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(grounder.device)
     total: dict[str, list[float]] = defaultdict(list)
     stages: dict[str, list[float]] = defaultdict(list)
-    for i in range(WARM_UP + runs):
-        for name, seconds in _end_to_end(grounder, image, i).items():
-            total[name].append(seconds)
-    for _ in range(WARM_UP + runs):
-        with _stage_clock(grounder) as clock:
-            grounder.forget_words()
-            grounder.set_image(image)
-            grounder.ground([EXPRESSION])
-        for name, seconds in clock.items():
-            stages[name].append(seconds)
+    with busy_processes(busy):
+        for i in range(WARM_UP + runs):
+            for name, seconds in _end_to_end(grounder, image, i).items():
+                total[name].append(seconds)
+        for _ in range(WARM_UP + runs):
+            with _stage_clock(grounder) as clock:
+                grounder.forget_words()
+                grounder.set_image(image)
+                grounder.ground([EXPRESSION])
+            for name, seconds in clock.items():
+                stages[name].append(seconds)
     parameters = sum(p.numel() for p in grounder.model.parameters())
     return Benchmark(
         model=grounder.name,
@@ -141,6 +167,7 @@ def run_benchmark(grounder: Grounder, image: npt.NDArray[np.uint8], runs: int) -
         device=_device_name(grounder.device),
         precision=str(grounder.dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
+        busy=busy,
         torch=torch.__version__,
         runs=runs,
         image=(image.shape[0], image.shape[1]),
@@ -249,7 +276,8 @@ def print_benchmark(result: Benchmark) -> None:
     height, width = result.image
     console.print(
         f"{result.model}: {result.parameters / 1e6:.1f} million parameters; engine {result.engine},"
-        f" {result.precision} on {result.device}, {result.threads} threads, torch {result.torch}",
+        f" {result.precision} on {result.device}, {result.threads} threads, torch {result.torch}"
+        f"{f', beside {result.busy} busy processes' if result.busy else ''}",
         soft_wrap=True,
         highlight=False,
     )

@@ -139,6 +139,9 @@ def benchmark(
     runs: Annotated[
         int, typer.Option(min=1, help="Runs that count, after three that do not.")
     ] = 20,
+    busy: Annotated[
+        int, typer.Option(min=0, help="Other processes that compute meanwhile, as on a robot.")
+    ] = 0,
     image: Annotated[
         Optional[Path], typer.Option(help="A picture; without it a scene of 640 x 480 pixels.")
     ] = None,
@@ -168,7 +171,7 @@ def benchmark(
             grounder = random_grounder(preset, device, precision, engine, image_size)
         else:
             grounder = load_grounder(checkpoint, device, precision, engine, image_size)
-        result = run_benchmark(grounder, picture, runs)
+        result = run_benchmark(grounder, picture, runs, busy)
     if as_json:
         print(json.dumps(result.to_record()))
     else:

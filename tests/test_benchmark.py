@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from grex_ros.benchmark import AGAIN, BATCH, FIRST, FRAME, FURTHER
+from grex_ros.benchmark import AGAIN, BATCH, FIRST, FRAME, FURTHER, busy_processes
 from grex_ros.cli import app
 
 RUNNER = CliRunner()
+POPEN = subprocess.Popen
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +40,27 @@ def test_the_shipped_model() -> None:
             assert 0 < timing["least"] <= timing["median"] <= timing["most"]
     assert record["objects"] >= 1  # or the masks would not be timed
     assert record["peak_memory"] > 1e8
+
+
+def test_busy_processes_compute_until_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(arguments: list[str]) -> subprocess.Popen[bytes]:
+        started.append(POPEN(arguments))
+        return started[-1]
+
+    monkeypatch.setattr("grex_ros.benchmark.subprocess.Popen", start)
+    with pytest.raises(KeyboardInterrupt), busy_processes(2):
+        assert [process.poll() for process in started] == [None, None]
+        raise KeyboardInterrupt
+    assert all(process.returncode for process in started)
+
+
+def test_what_ran_beside_it_is_said() -> None:
+    arguments = ["benchmark", "--preset", "tiny", "--device", "cpu", "--runs", "1", "--busy", "1"]
+    result = RUNNER.invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "beside 1 busy processes" in result.stdout
 
 
 @pytest.mark.parametrize("preset", ["tiny", "tabletop"])
