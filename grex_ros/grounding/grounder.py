@@ -209,9 +209,12 @@ class Grounder:
         whole, pixels = self._pixels(image)
         self._scaled = (pixels.shape[1], pixels.shape[2])
         self._masks = RegionMasks(self._draw, pixels, whole)
-        beside = one_thread() if isinstance(self.engine, ExportedReLA) else nullcontext()
-        with beside, self._autocast():
-            batch = self.model.normalise([pixels]).contiguous(memory_format=torch.channels_last)
+        exported = isinstance(self.engine, ExportedReLA)
+        with one_thread() if exported else nullcontext(), self._autocast():
+            # Torch likes channels last, other engines first; turned round while they are bytes.
+            batch = self.model.normalise([pixels.contiguous() if exported else pixels])
+            if not exported:
+                batch = batch.contiguous(memory_format=torch.channels_last)
             if not self.model.cfg.language_in_backbone:
                 self._state = self.engine.encode_image(batch)
         self._batch = batch
