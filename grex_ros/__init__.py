@@ -5,7 +5,8 @@ import pkgutil
 __path__ = pkgutil.extend_path(__path__, __name__)
 
 # While torch's threads wait for each other they spin, by default for milliseconds: on cores that
-# the camera and the planner of a robot keep busy, an answer then takes ten times as long. A tenth
-# of a millisecond is as fast on idle ones. OpenMP reads this when torch is imported.
+# the camera and the planner of a robot keep busy, an answer then takes seconds. This is a fraction
+# of a millisecond, up to a fifth slower where nothing else runs. OpenMP reads it when torch is
+# imported.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")

@@ -18,9 +18,9 @@ from .mask_refiner import surroundings
 from .region_decoder import RegionState, RelaOutput
 from .rela import ReLA
 
-# Microseconds: as fast as without a limit on idle cores, and on busy ones a third faster, since a
-# thread that spins takes a core from the one that it waits for.
-SPIN = 100
+# Microseconds that a thread waits for another without giving up its core. Without a limit an answer
+# takes up to twice as long on busy cores; much less than this is felt on idle ones.
+SPIN = 200
 
 Array = npt.NDArray[np.generic]
 Run = Callable[[dict[str, Array]], list[Array]]

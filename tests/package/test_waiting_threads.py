@@ -12,7 +12,7 @@ import pytest
 @pytest.mark.parametrize(
     ("environment", "imports", "spins"),
     [
-        ({}, "grex_ros, torch", "20000"),
+        ({}, "grex_ros, torch", "5000"),
         ({"GOMP_SPINCOUNT": "77"}, "grex_ros, torch", "77"),
         ({"OMP_WAIT_POLICY": "passive"}, "grex_ros, torch", "0"),
         ({}, "torch", "300000"),  # the library's own
