@@ -22,7 +22,11 @@ def test_files_can_be_read_in_one_sitting() -> None:
 
 
 def test_the_package_module_only_extends_its_path() -> None:
-    """The generated package of the same name may win over ours: nothing may depend on it."""
+    """The generated package of the same name may win over ours: nothing may depend on it. How long
+    torch's threads spin is no more than a wish."""
     lines = (ROOT / "grex_ros" / "__init__.py").read_text(encoding="utf-8").splitlines()
     code = [line for line in lines if line and not line.startswith("#")]
-    assert code == ["import pkgutil", "__path__ = pkgutil.extend_path(__path__, __name__)"]
+    path, wish = code[:3], code[3:]
+    assert path[:2] == ["import os", "import pkgutil"]
+    assert path[2] == "__path__ = pkgutil.extend_path(__path__, __name__)"
+    assert len(wish) == 2 and all("os.environ" in line for line in wish)
