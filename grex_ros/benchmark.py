@@ -98,12 +98,12 @@ def use_threads(threads: int) -> None:
 
 
 @contextmanager
-def busy_processes(number: int) -> Iterator[None]:
+def busy_processes(number: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     """So many other processes compute without a pause during the block: a robot's cores are shared
     with its camera, planner and controllers."""
     others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(number)]
     try:
-        yield
+        yield others
     finally:
         for other in others:
             other.kill()

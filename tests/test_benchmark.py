@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +13,6 @@ from grex_ros.benchmark import AGAIN, BATCH, FIRST, FRAME, FURTHER, busy_process
 from grex_ros.cli import app
 
 RUNNER = CliRunner()
-POPEN = subprocess.Popen
 
 
 @pytest.fixture(autouse=True)
@@ -42,15 +40,8 @@ def test_the_shipped_model() -> None:
     assert record["peak_memory"] > 1e8
 
 
-def test_busy_processes_compute_until_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(arguments: list[str]) -> subprocess.Popen[bytes]:
-        started.append(POPEN(arguments))
-        return started[-1]
-
-    monkeypatch.setattr("grex_ros.benchmark.subprocess.Popen", start)
-    with pytest.raises(KeyboardInterrupt), busy_processes(2):
+def test_busy_processes_compute_until_the_end() -> None:
+    with pytest.raises(KeyboardInterrupt), busy_processes(2) as started:
         assert [process.poll() for process in started] == [None, None]
         raise KeyboardInterrupt
     assert all(process.returncode for process in started)
