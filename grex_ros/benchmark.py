@@ -210,6 +210,7 @@ def _stage_clock(grounder: Grounder) -> Iterator[dict[str, float]]:
     """Seconds spent in each stage within the block."""
     model, engine = grounder.model, grounder.engine
     spent: dict[str, float] = {}
+    within = [0.0]  # seconds of the stages inside the one that runs
     parts: list[tuple[Any, str, str]]
     if engine is model:
         parts = [
@@ -225,6 +226,8 @@ def _stage_clock(grounder: Grounder) -> Iterator[dict[str, float]]:
             (engine, "encode_image", "image"),
             (engine, "ground", "region decoder"),
         ]
+    if model.close_look is not None:
+        parts.append((engine, "look_close", "close look"))
     parts = [
         (grounder, "_pixels", "pre (resize, normalise)"),
         (model, "normalise", "pre (resize, normalise)"),
@@ -233,7 +236,8 @@ def _stage_clock(grounder: Grounder) -> Iterator[dict[str, float]]:
     ]
     for owner, name, stage in parts:
         spent[stage] = 0.0
-        object.__setattr__(owner, name, _timed(getattr(owner, name), stage, spent, grounder.device))
+        timed = _timed(getattr(owner, name), stage, spent, within, grounder.device)
+        object.__setattr__(owner, name, timed)
     try:
         yield spent
     finally:
@@ -242,14 +246,21 @@ def _stage_clock(grounder: Grounder) -> Iterator[dict[str, float]]:
 
 
 def _timed(
-    call: Callable[..., Any], stage: str, spent: dict[str, float], device: torch.device
+    call: Callable[..., Any],
+    stage: str,
+    spent: dict[str, float],
+    within: list[float],
+    device: torch.device,
 ) -> Callable[..., Any]:
     def timed(*args: Any, **options: Any) -> Any:
         _wait(device)
+        before, within[0] = within[0], 0.0
         begin = time.perf_counter()
         result = call(*args, **options)
         _wait(device)
-        spent[stage] += time.perf_counter() - begin
+        seconds = time.perf_counter() - begin
+        spent[stage] += seconds - within[0]
+        within[0] = before + seconds
         return result
 
     return timed

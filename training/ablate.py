@@ -31,6 +31,7 @@ WITHOUT_INSTANCES = {
     "region_semantics": False,
     "box_refiner": False,
     "coco_detector": False,
+    "close_looks": 0,
     "refine_side": 0,
     "phrase_alignment": False,
     "relevance_no_target": False,
@@ -44,6 +45,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no ImageNet classes of regions": {"region_semantics": False},
     "boxes not refined": {"box_refiner": False},
     "no detector": {"coco_detector": False},
+    "no close look": {"close_looks": 0},
     "no region-word attention": {"region_word": False},
     "no instance heads": WITHOUT_INSTANCES,
 }

@@ -33,7 +33,7 @@ FREE_FIELDS = frozenset(
 
 # Parts of the model that may be new beside the weights of a checkpoint; they begin with little to
 # say.
-MAY_BE_NEW = ("region_geometry", "region_semantics", "box_refiner", "coco_detector")
+MAY_BE_NEW = ("region_geometry", "region_semantics", "box_refiner", "coco_detector", "close_looks")
 
 _KINDS: dict[Any, str] = {
     bool: "true or false",
@@ -94,6 +94,7 @@ class TrainConfig:
     freeze_image: bool = False
     freeze_grounding: bool = False  # train the generation head alone
     only_refiner: bool = False  # train alone what draws masks anew
+    only_looks: bool = False  # train alone what a close look adds, by names; needs freeze_image
     drop_path: float = 0.0  # stochastic depth of the Swin's last block, less in those before it
     init_backbone: str = ""  # Hugging Face Swin or ResNet-50: a folder, .safetensors or .bin
     init_text: str = ""  # Hugging Face BERT, likewise
@@ -125,6 +126,8 @@ class TrainConfig:
             )
         if self.only_refiner and (self.freeze_image or self.freeze_grounding):
             raise ConfigError("only_refiner: leaves nothing for freeze_image and freeze_grounding")
+        if self.only_looks and (self.freeze_grounding or not self.freeze_image):
+            raise ConfigError("only_looks: needs freeze_image, and no freeze_grounding")
         for name in ("batch_size", "accumulation", "expressions"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: must be at least 1, not {getattr(self, name)}")
@@ -134,6 +137,16 @@ class TrainConfig:
         for name in _AT_LEAST_0:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: must not be negative, not {getattr(self, name)}")
+
+    @property
+    def only(self) -> str:
+        """The part that is trained alone: generation, refiner, looks; empty = all of them."""
+        parts = {
+            "generation": self.freeze_grounding,
+            "refiner": self.only_refiner,
+            "looks": self.only_looks,
+        }
+        return next((name for name, alone in parts.items() if alone), "")
 
     @property
     def sources(self) -> tuple[DatasetConfig, ...]:

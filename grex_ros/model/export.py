@@ -1,7 +1,8 @@
 """The model as ONNX graphs, which other engines run faster than torch does.
 
-One file for each step of :class:`~grex_ros.model.rela.ReLA`: text, image, ground, masks. Free are
-the size of the picture (multiples of 32), the number of expressions, of words and of masks.
+One file for each step of :class:`~grex_ros.model.rela.ReLA`: text, image, look, ground, masks. Free
+are the size of the picture (multiples of 32), the number of crops, of expressions, of words and of
+masks.
 
 Of an official preset: text, backbone, ground; all for one picture of its size and one expression
 of full length, since the windows of a Swin are tables of that size.
@@ -24,10 +25,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .close_look import SIDE
+from .config import RelaConfig
 from .region_decoder import RegionState
 from .rela import STRIDE, ReLA
 
-PARTS = ("image", "text", "ground", "masks")
+PARTS = ("image", "look", "text", "ground", "masks")
 OFFICIAL_PARTS = ("backbone", "text", "ground")
 OPSET = 17  # the first with layer norm
 EXPORTER = "onnx"  # the package that torch needs for it
@@ -43,6 +46,13 @@ def export_problem(model: ReLA) -> str:
     if cfg.region_proposals and (STRIDE // 8) * (cfg.image_size // 8) < cfg.regions:
         return f"pictures of {cfg.image_size} pixels are too small for {cfg.regions} regions"
     return ""
+
+
+def export_parts(cfg: RelaConfig) -> tuple[str, ...]:
+    """The steps that an export of such a model has."""
+    if not cfg.image_layers:
+        return OFFICIAL_PARTS
+    return tuple(part for part in PARTS if part != "look" or cfg.close_looks)
 
 
 def _code_digest() -> str:
@@ -83,7 +93,7 @@ def export_onnx(model: ReLA, folder: Path, digest: str) -> None:
         "opset": str(OPSET),
         "draw_side": str(model.draw_side),
     }
-    for part in PARTS if model.cfg.image_layers else OFFICIAL_PARTS:
+    for part in export_parts(model.cfg):
         graph = onnx.load_from_string(trace_onnx(model, part))
         onnx.helper.set_model_props(graph, about)
         file, name = tempfile.mkstemp(suffix=".part", dir=folder)
@@ -118,7 +128,12 @@ class _Text(_Step):
 class _Image(_Step):
     def forward(self, images: Tensor) -> tuple[Tensor | None, ...]:
         state = self.model.encode_image(images)
-        return state.regions, state.region_position, state.masks, state.boxes
+        return state.regions, state.region_position, state.masks, state.boxes, state.objectness
+
+
+class _Look(_Step):
+    def forward(self, crops: Tensor, regions: Tensor, boxes: Tensor) -> Tensor:
+        return self.model.tell_close(crops, regions, boxes)
 
 
 class _Ground(_Step):
@@ -225,8 +240,13 @@ def trace_onnx(model: ReLA, part: str) -> bytes:
         outputs, free = ["features"], {"tokens": text, "word_mask": text, "features": text}
     elif part == "image":
         module, inputs = _Image(model), {"images": torch.zeros(1, 3, 8 * STRIDE, 10 * STRIDE)}
-        outputs = ["regions", "position", "masks", "boxes"]
+        outputs = ["regions", "position", "masks", "boxes", "objectness"]
         free = {"images": {2: "height", 3: "width"}, "masks": {2: "rows", 3: "columns"}}
+    elif part == "look":
+        module, inputs = _Look(model), {"crops": torch.zeros(2, 3, SIDE, SIDE)}
+        inputs |= {"regions": torch.zeros(2, cfg.hidden_dim), "boxes": torch.full((2, 4), 0.5)}
+        outputs = ["told"]
+        free = {name: {0: "crops"} for name in (*inputs, "told")}
     elif not cfg.image_layers:
         module, inputs, outputs = _official_step(model, part)
         free = {}

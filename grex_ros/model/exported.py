@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from .checkpoint import CheckpointError
-from .export import OFFICIAL_PARTS, PARTS, identity, official_side, state_tensors
+from .close_look import look_close
+from .config import RelaConfig
+from .export import OFFICIAL_PARTS, export_parts, identity, official_side, state_tensors
 from .mask_refiner import surroundings
 from .region_decoder import RegionState, RelaOutput
 from .rela import ReLA
@@ -48,7 +50,7 @@ def load_export(model: ReLA, name: str, folder: Path, digest: str) -> Exported:
             damaged.
     """
     if model.cfg.image_layers:
-        return ExportedReLA(name, folder, digest)
+        return ExportedReLA(name, folder, digest, model.cfg)
     return ExportedOfficial(name, folder, digest, model)
 
 
@@ -62,29 +64,42 @@ class ExportedReLA:
         CheckpointError: see :func:`load_export`.
     """
 
-    def __init__(self, name: str, folder: Path, digest: str) -> None:
-        self.name = name
-        loaded = {part: _load(name, folder / f"{part}.onnx", digest) for part in PARTS}
-        self._image, self._text, self._ground, self._masks = (loaded[p][0] for p in PARTS)
+    def __init__(self, name: str, folder: Path, digest: str, cfg: RelaConfig) -> None:
+        self.name, self._looks = name, cfg.close_looks
+        parts = export_parts(cfg)
+        loaded = {part: _load(name, folder / f"{part}.onnx", digest) for part in parts}
+        self._run = {part: run for part, (run, _) in loaded.items()}
         self._draw_side = int(loaded["masks"][1]["draw_side"])
 
     def encode_text(self, tokens: Tensor, word_mask: Tensor) -> Tensor:
         """As :meth:`ReLA.encode_text`."""
-        return _call(self._text, tokens=tokens, word_mask=word_mask)[0]
+        return _call(self._run["text"], tokens=tokens, word_mask=word_mask)[0]
 
     def encode_image(
         self, images: Tensor, words: Tensor | None = None, word_mask: Tensor | None = None
     ) -> RegionState:
         """As :meth:`ReLA.encode_image`, for one picture (1, 3, H, W)."""
-        regions, position, masks, boxes = _call(self._image, images=images)
+        regions, position, masks, boxes, *objectness = _call(self._run["image"], images=images)
         nothing = masks.new_empty(1, 0, 0, 0)
-        return RegionState([], [], [], nothing, regions, position, masks, boxes=boxes)
+        state = RegionState([], [], [], nothing, regions, position, masks, boxes=boxes)
+        state.objectness = objectness[0] if objectness else None
+        return state
+
+    @one_thread()
+    def look_close(self, state: RegionState, seen: Tensor, whole: Tensor) -> RegionState:
+        """As :meth:`ReLA.look_close`."""
+        if not self._looks:
+            return state
+        return look_close(state, self._looks, self._tell_close, seen, whole)
+
+    def _tell_close(self, crops: Tensor, regions: Tensor, boxes: Tensor) -> Tensor:
+        return _call(self._run["look"], crops=crops, regions=regions, boxes=boxes)[0]
 
     def ground(self, state: RegionState, words: Tensor, word_mask: Tensor) -> RelaOutput:
         """As :meth:`ReLA.ground`, without the merged mask."""
         assert state.boxes is not None  # see encode_image
         target, no_target, *count = _call(
-            self._ground,
+            self._run["ground"],
             regions=state.regions,
             position=state.region_position,
             boxes=state.boxes,
@@ -108,7 +123,7 @@ class ExportedReLA:
     ) -> tuple[Tensor, Tensor]:
         """As :meth:`ReLA.draw_masks`."""
         corners, crops, coarse = surroundings(logits, boxes, seen, whole, self._draw_side)
-        return _call(self._masks, crops=crops, coarse=coarse)[0], corners
+        return _call(self._run["masks"], crops=crops, coarse=coarse)[0], corners
 
 
 class ExportedOfficial:
@@ -164,6 +179,10 @@ class ExportedOfficial:
         ]
         target_mask, minimap, no_target = (torch.cat(x) for x in zip(*each, strict=True))
         return RelaOutput(target_mask, minimap, no_target, target_mask[:, :0])
+
+    def look_close(self, state: RegionState, seen: Tensor, whole: Tensor) -> RegionState:
+        """As :meth:`ReLA.look_close`: these presets do not look."""
+        return state
 
     def draw_masks(
         self, logits: Tensor, boxes: Tensor, seen: Tensor, whole: Tensor

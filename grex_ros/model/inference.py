@@ -124,13 +124,21 @@ class GraphedModel:
         key = ("image", *(t.shape for t in given))
         return self._run(key, lambda *tensors: self.model.encode_image(*tensors), given)
 
+    def look_close(self, state: RegionState, seen: Tensor, whole: Tensor) -> RegionState:
+        """See :meth:`ReLA.look_close`; ``state`` comes from :meth:`encode_image`."""
+        if self.model.close_look is None:
+            return state
+        key = ("look", state.masks.data_ptr(), seen.shape, whole.shape)
+        return self._run(key, lambda *two: self.model.look_close(state, *two), [seen, whole])
+
     def ground(self, state: RegionState, words: Tensor, word_mask: Tensor) -> RelaOutput:
-        """See :meth:`ReLA.ground`; ``state`` comes from :meth:`encode_image`."""
+        """See :meth:`ReLA.ground`; ``state`` comes from :meth:`look_close`."""
         if self.model.cfg.word_padding_mask:
             fill = -words.shape[1] % WORD_STEP
             words, word_mask = F.pad(words, (0, 0, 0, fill)), F.pad(word_mask, (0, fill))
         # The state's tensors belong to a graph, which always leaves them in the same place.
-        key = ("words", state.mask_features.data_ptr(), tuple(state.counts), words.shape)
+        places = state.mask_features.data_ptr(), state.regions.data_ptr()
+        key = ("words", *places, tuple(state.counts), words.shape)
         return self._run(key, lambda w, m: self.model.ground(state, w, m), [words, word_mask])
 
     def draw_masks(

@@ -8,6 +8,9 @@ refinement (Tang et al. 2021) do. It knows nothing of kinds and words.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -93,8 +96,13 @@ def cut(maps: Tensor, corners: Tensor, side: int) -> Tensor:
     return found.view(c, n, side, side).transpose(0, 1)
 
 
-# Of both sizes: the picture, corners of all windows in it, and which are to come from it.
-Sources = tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+class Source(NamedTuple):
+    """A picture from which some of all windows are cut."""
+
+    picture: Tensor  # (3, h, w)
+    corners: Tensor  # (N, 4) of all windows, in pixels of it
+    which: Tensor  # (N,) bool: those that come from it
+    samples: int = 2  # along each side of a crop's pixel, which is their mean
 
 
 def in_whole(corners: Tensor, seen: Tensor, whole: Tensor) -> Tensor:
@@ -113,29 +121,37 @@ def crop_pictures(seen: Tensor, whole: Tensor, corners: Tensor, side: int) -> Te
     large = (finer[:, 2:] - finer[:, :2]).amax(1) > 2 * side
     if whole.shape[2] <= seen.shape[2]:
         large = torch.ones_like(large)
-    sources = ((whole, finer, ~large), (seen, corners, large))
-    return (some_crops if corners.device.type == "cpu" else all_crops)(sources, side)
+    return crops_of([Source(whole, finer, ~large), Source(seen, corners, large)], side)
 
 
-def some_crops(sources: Sources, side: int) -> Tensor:
+def crops_of(sources: Sequence[Source], side: int) -> Tensor:
+    """Crops (N, 3, side, side) of all windows, each from the source that has it."""
+    return (some_crops if sources[0].corners.device.type == "cpu" else all_crops)(sources, side)
+
+
+def some_crops(sources: Sequence[Source], side: int) -> Tensor:
     """Of each picture the windows that are to come from it, and no more of it than they show."""
-    pictures, corners, _ = zip(*sources, strict=True)
-    crops = torch.empty(len(corners[0]), len(pictures[0]), side, side)
-    for picture, places, which in sources:
+    crops = torch.empty(len(sources[0].corners), len(sources[0].picture), side, side)
+    for picture, corners, which, samples in sources:
         if which.any():
-            crops[which] = crop(*_around(picture, places[which]), side)
+            crops[which] = crop(*_around(picture, corners[which]), side, samples)
     return crops
 
 
-def all_crops(sources: Sources, side: int) -> Tensor:
-    """All windows of both pictures, which a GPU has sooner than it is told which are needed."""
-    near, far = (crop(picture, places, side) for picture, places, _ in sources)
-    return torch.where(sources[1][2][:, None, None, None], far, near)
+def all_crops(sources: Sequence[Source], side: int) -> Tensor:
+    """All windows of all pictures, which a GPU has sooner than it is told which are needed."""
+    first, *others = sources
+    crops = crop(first.picture, first.corners, side, first.samples)
+    for picture, corners, which, samples in others:
+        found = crop(picture, corners, side, samples)
+        crops = torch.where(which[:, None, None, None], found, crops)
+    return crops
 
 
-def crop(maps: Tensor, corners: Tensor, side: int) -> Tensor:
-    """What :func:`cut` does, each pixel the mean of four samples."""
-    return F.avg_pool2d(cut(maps.float(), corners, 2 * side), 2)
+def crop(maps: Tensor, corners: Tensor, side: int, samples: int = 2) -> Tensor:
+    """What :func:`cut` does, each pixel the mean of ``samples`` times as many."""
+    found = cut(maps.float().contiguous(), corners, samples * side)
+    return F.avg_pool2d(found, samples) if samples > 1 else found
 
 
 def _around(picture: Tensor, corners: Tensor) -> tuple[Tensor, Tensor]:

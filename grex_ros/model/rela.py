@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .backbone import LanguageSwin
+from .close_look import CloseLook, look_close
 from .config import RelaConfig
 from .detector import DetectorSight
 from .efficientnet import EfficientNetLite0
@@ -40,6 +41,7 @@ class ReLA(nn.Module):
         self.pixel_decoder = build_pixel_decoder(cfg, self.backbone.channels)
         self.region_decoder = RegionDecoder(cfg, self.backbone.channels[-1])
         self.sight = DetectorSight(cfg) if cfg.coco_detector else None
+        self.close_look = CloseLook(cfg, self.backbone.channels) if cfg.close_looks else None
         self.generation = ExpressionDecoder(cfg) if cfg.generation_layers else None
         self.mask_refiner = MaskRefiner() if cfg.refine_side else None
         for name in ("pixel_mean", "pixel_std"):
@@ -85,6 +87,30 @@ class ReLA(nn.Module):
         assert state.boxes is not None
         state.regions = state.regions + self.sight(seen, state.boxes.detach())
         return state
+
+    def look_close(self, state: RegionState, seen: Tensor, whole: Tensor) -> RegionState:
+        """The state of one picture with what the trunk sees of likely objects close up; the same
+        where the model does not look.
+
+        Args:
+            state: of :meth:`encode_image`.
+            seen: (3, h, w) uint8, the picture as the model sees it, without padding.
+            whole: (3, H, W) uint8, the picture itself, on the same device.
+        """
+        if self.close_look is None:
+            return state
+        return look_close(state, self.cfg.close_looks, self.tell_close, seen, whole)
+
+    def tell_close(self, crops: Tensor, regions: Tensor, boxes: Tensor) -> Tensor:
+        """Pixels (M, 3, S, S) 0..255 around the ``boxes`` (M, 4) of ``regions`` (M, C) -> what is
+        added to these (M, C)."""
+        assert self.close_look is not None
+        return self.close_look(self.sense_close(crops), regions, boxes)
+
+    def sense_close(self, crops: Tensor) -> Tensor:
+        """Pixels (M, 3, S, S) 0..255 -> what the trunk sees in them, (M, features)."""
+        assert self.close_look is not None
+        return self.close_look.gather(self.backbone((crops - self.pixel_mean) / self.pixel_std))
 
     def ground(self, state: RegionState, words: Tensor, word_mask: Tensor) -> RelaOutput:
         """Regions of B pictures and the words of B expressions -> what is meant."""

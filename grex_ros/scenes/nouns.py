@@ -7,6 +7,8 @@ _IRREGULAR = {
     "fish": "fish", "deer": "deer", "snowman": "snowmen", "wolf": "wolves", "scarf": "scarves",
     "knife": "knives", "loaf": "loaves", "skis": "skis", "scissors": "scissors",
     "broccoli": "broccoli", "aircraft": "aircraft", "cloves": "cloves",
+    "leaf": "leaves", "tomato": "tomatoes", "potato": "potatoes", "calipers": "calipers",
+    "peppercorns": "peppercorns",
 }  # fmt: skip
 # What is poured, cut or heaped has no plural of its own; by its last word, or all of them.
 _MASS = frozenset(

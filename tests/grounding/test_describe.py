@@ -110,7 +110,7 @@ def test_the_first_expression_that_means_the_set_is_preferred(
 
 
 class _LessOfAState(ExportedReLA):
-    """What other engines give of a picture: no mask features, no objectness."""
+    """What other engines give of a picture: no mask features."""
 
     def __init__(self, model: ReLA) -> None:
         self.model, self.pictures = model, 0
@@ -120,7 +120,11 @@ class _LessOfAState(ExportedReLA):
         state = self.model.encode_image(images)
         nothing = state.masks.new_empty(1, 0, 0, 0)
         kept = (state.regions, state.region_position, state.masks)
-        return RegionState([], [], [], nothing, *kept, boxes=state.boxes)
+        boxes, objectness = state.boxes, state.objectness
+        return RegionState([], [], [], nothing, *kept, boxes=boxes, objectness=objectness)
+
+    def look_close(self, *given) -> RegionState:  # type: ignore[no-untyped-def]
+        return self.model.look_close(*given)
 
 
 def test_other_engines_describe_as_torch_does(grounder: Grounder) -> None:

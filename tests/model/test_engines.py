@@ -65,9 +65,9 @@ def cache(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module", params=EXPORTED)
-def engine(request: pytest.FixtureRequest, exported: Path) -> ExportedReLA:
+def engine(request: pytest.FixtureRequest, exported: Path, model: ReLA) -> ExportedReLA:
     pytest.importorskip(request.param)
-    return ExportedReLA(request.param, exported / "grex_ros" / DIGEST[:12], DIGEST)
+    return ExportedReLA(request.param, exported / "grex_ros" / DIGEST[:12], DIGEST, model.cfg)
 
 
 @pytest.fixture
@@ -98,13 +98,13 @@ def test_raw_tensors_are_equal(model: ReLA, engine: ExportedReLA) -> None:
     tokens = torch.tensor([[101, 2035, 2417, 10268, 102], [101, 1996, 15723, 102, 0]])
     mask = (tokens > 0).long()
     with torch.inference_mode():
-        batch = model.normalise([drawn_picture(320, 200)])
+        seen, whole = (drawn_picture(*size).byte() for size in ((320, 200), (640, 400)))
+        batch = model.normalise([seen])
         words = model.encode_text(tokens, mask)
-        state = model.encode_image(batch)
+        state = model.look_close(model.encode_image(batch), seen, whole)
         expected = model.ground(state.repeat([2]), words, mask)
-        out = engine.ground(
-            engine.encode_image(batch).repeat([2]), engine.encode_text(tokens, mask), mask
-        )
+        other = engine.look_close(engine.encode_image(batch), seen, whole)
+        out = engine.ground(other.repeat([2]), engine.encode_text(tokens, mask), mask)
     for name in ("masks", "boxes", "target", "no_target", "count"):
         a, b = getattr(expected, name), getattr(out, name)
         assert a.shape == b.shape and a.dtype == b.dtype
@@ -204,6 +204,7 @@ def moved(model: ReLA, name: str, value: float) -> Iterator[None]:
         "region_decoder.instance.box.layers.2.bias",
         "region_decoder.instance.target.layers.1.weight",
         "region_decoder.relevance.no_target.layers.1.bias",
+        "close_look.tell.bias",
         "mask_refiner.out.bias",
     ],
 )

@@ -36,6 +36,15 @@ DEVICES = [
 ]
 
 
+def looking(cfg: RelaConfig) -> ReLA:
+    """A model that says something of what it sees close up, where it looks."""
+    torch.manual_seed(0)
+    model = ReLA(cfg).eval()
+    if model.close_look is not None:
+        torch.nn.init.normal_(model.close_look.tell.weight, std=0.1)
+    return model
+
+
 def randomise_norms(model: torch.nn.Module) -> None:
     """Statistics as after training; fresh ones would hide a fold that does nothing."""
     generator = torch.Generator().manual_seed(2)
@@ -120,9 +129,10 @@ def run(model: ReLA, engine: ReLA | GraphedModel, seed: int, words: int) -> dict
     tokens, mask = inputs(1)
     features = model.encode_text(tokens[:, :words], mask[:, :words])
     mask = mask[:, :words]
-    batch = model.normalise([picture(seed)])
+    seen, whole = picture(seed), picture(seed, 96, 144)
     given = (features, mask) if model.cfg.language_in_backbone else ()
-    state = engine.encode_image(batch, *given)
+    state = engine.encode_image(model.normalise([seen]), *given)
+    state = engine.look_close(state, seen, whole)
     out = engine.ground(state.repeat([1]), features, mask)
     found = {"no_target": out.no_target, "minimap": out.minimap, "masks": out.masks}
     return {name: tensor.clone() for name, tensor in found.items()}
@@ -132,24 +142,21 @@ def run(model: ReLA, engine: ReLA | GraphedModel, seed: int, words: int) -> dict
 @torch.inference_mode()
 def test_graphs_keep_shapes_and_pictures_apart(preset: str) -> None:
     """The bookkeeping of CUDA graphs, which on the CPU replays plain calls."""
-    torch.manual_seed(0)
-    cfg = SMALL if preset == "small" else RelaConfig.preset(preset)
-    model = ReLA(cfg).eval()
+    model = looking(SMALL if preset == "small" else RelaConfig.preset(preset))
     graphed = GraphedModel(model)
     for seed, words in ((1, 7), (2, 7), (1, 4), (1, 7)):
         plain, replayed = (run(model, engine, seed, words) for engine in (model, graphed))
         for name, tensor in plain.items():
             torch.testing.assert_close(replayed[name], tensor, atol=1e-5, rtol=1e-4)
     # Where padding is not read, sentences of 4 and of 7 words share a graph.
-    assert len(graphed._steps) == {"small": 2, "tiny": 4}[preset]
+    assert len(graphed._steps) == {"small": 3, "tiny": 4}[preset]
 
 
 @pytest.mark.parametrize("preset", ["small", "tiny"])
 @torch.inference_mode()
 def test_compiled_parts_equal_plain_ones(preset: str) -> None:
     """The tracing of torch.compile; what a GPU makes of it is measured there."""
-    torch.manual_seed(0)
-    model = prepare(ReLA(SMALL if preset == "small" else RelaConfig.preset(preset)))
+    model = prepare(looking(SMALL if preset == "small" else RelaConfig.preset(preset)))
     plain = run(model, model, 1, 7)
     compile_parts(model, "eager")
     for name, tensor in run(model, GraphedModel(model), 1, 7).items():
@@ -165,18 +172,19 @@ def test_compiled_parts_equal_plain_ones(preset: str) -> None:
 @pytest.mark.parametrize("preset", ["small", "tiny"])
 @torch.inference_mode()
 def test_graphs_on_the_gpu_equal_plain_calls(preset: str) -> None:
-    torch.manual_seed(0)
     cfg = SMALL if preset == "small" else RelaConfig.preset(preset)
-    model = prepare(ReLA(cfg).cuda())
+    model = prepare(looking(cfg).cuda())
     graphed = GraphedModel(model)
-    batches = [model.normalise([picture(seed).cuda()]) for seed in (1, 2, 1)]
     tokens, mask = (t.cuda() for t in inputs(1))
     features = model.encode_text(tokens, mask)
     given = (features, mask) if cfg.language_in_backbone else ()
-    for batch in batches:
+    # The third has the first one's size as it is seen, and another of its own.
+    for seed, size in ((1, (96, 144)), (2, (96, 144)), (1, (128, 192))):
+        seen, whole = picture(seed).cuda(), picture(seed, *size).cuda()
         outputs = []
         for engine in (model, graphed):
-            state = engine.encode_image(batch, *given)
+            state = engine.encode_image(model.normalise([seen]), *given)
+            state = engine.look_close(state, seen, whole)
             outputs.append(engine.ground(state.repeat([1]), features, mask).minimap.clone())
         torch.testing.assert_close(*outputs, atol=1e-4, rtol=1e-3)
 

@@ -12,6 +12,7 @@ from grex_ros.model.inference import GraphedModel, prepare
 from grex_ros.model.mask_refiner import (
     SURE,
     MaskRefiner,
+    Source,
     all_crops,
     crop_pictures,
     cut,
@@ -90,7 +91,7 @@ def test_only_the_part_of_a_picture_that_is_needed_is_looked_at() -> None:
         torch.testing.assert_close(crop, expected, atol=2e-2, rtol=0)
     together = crop_pictures(seen, whole, corners, 16)
     sides = (corners[:, 2:] - corners[:, :2]).amax(1)
-    sources = ((whole, 2 * corners, sides <= 16), (seen, corners, sides > 16))
+    sources = [Source(whole, 2 * corners, sides <= 16), Source(seen, corners, sides > 16)]
     torch.testing.assert_close(together, all_crops(sources, 16), atol=2e-2, rtol=0)
     apart = torch.cat([crop_pictures(seen, whole, window[None], 16) for window in corners])
     torch.testing.assert_close(together, apart, atol=2e-2, rtol=0)

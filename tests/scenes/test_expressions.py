@@ -306,6 +306,7 @@ def neighbours(program: Program) -> Iterator[Program]:
         ("bread", "bread"), ("peanut butter", "peanut butter"),
         ("slice of bread", "slices of bread"),
         ("black pepper", "black pepper"), ("bell pepper", "bell peppers"),
+        ("bay leaf", "bay leaves"), ("tomato", "tomatoes"), ("calipers", "calipers"),
     ],
 )  # fmt: skip
 def test_plurals(one: str, many: str) -> None:

@@ -42,6 +42,7 @@ def test_a_variant_has_not_the_part_and_still_hears_the_words(name: str) -> None
         "no ImageNet classes of regions": {"semantics"},
         "no detector": {"sight"},
         "boxes not refined": {"box_refiner"},
+        "no close look": {"close_look"},
         "no region-word attention": {"region_word", "word_product"},
         "no instance heads": {
             "instance",
@@ -53,6 +54,7 @@ def test_a_variant_has_not_the_part_and_still_hears_the_words(name: str) -> None
             "semantics",
             "sight",
             "box_refiner",
+            "close_look",
         },
     }
     assert names & set.union(*gone.values()) == set.union(*gone.values()) - gone[name]

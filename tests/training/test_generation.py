@@ -17,7 +17,8 @@ from training.criterion import LossWeights, PictureTruth, generation_loss, insta
 from training.dataset.samples import Sample
 from training.generation import bare, fit_words, training_sets, vocabulary
 from training.parameters import parameter_groups
-from training.steps import EncodedPictures, RegionCache, TrainingStep, target_sentences
+from training.regions import EncodedPictures, Looks, RegionCache
+from training.steps import TrainingStep, target_sentences
 
 BOXES = torch.tensor([[0.25, 0.5, 0.3, 0.4], [0.75, 0.5, 0.3, 0.4], [0.5, 0.1, 0.1, 0.1]])
 MEANT = torch.tensor([[1.0, 0, 0], [0, 0, 0], [1, 1, 0], [0, 0, 1]])
@@ -45,7 +46,9 @@ def samples() -> list[Sample]:
 def encoded(model: ReLA) -> EncodedPictures:
     with torch.no_grad():
         state = model.encode_image(model.normalise([s.pixels for s in samples()]))
-        return EncodedPictures(state, instance_losses(state, [s.truth for s in samples()])[1])
+        looks = Looks.at(model, state, [(s.pixels, s.pixels) for s in samples()])
+        matches = instance_losses(state, [s.truth for s in samples()])[1]
+        return EncodedPictures(state, matches, looks)
 
 
 def test_expressions_without_verbs_and_courtesies() -> None:
@@ -158,12 +161,14 @@ def test_the_head_alone_learns(model: ReLA) -> None:
     groups = parameter_groups(model, TrainConfig(steps=1, freeze_grounding=True))
     learning = {id(p) for group in groups for p in group["params"]}
     assert learning == {id(p) for p in model.generation.parameters()}
-    step = TrainingStep(model, LossWeights(generation=2.0), only_generation=True)
+    step = TrainingStep(model, LossWeights(generation=2.0), only="generation")
     sentences = target_sentences(model.generation.vocabulary, samples(), 8)
     nothing = torch.empty(0)
     truths = [s.truth for s in samples()]
     images = model.normalise([s.pixels for s in samples()])
-    loss, terms = step(images, nothing, nothing, truths, [], (nothing, nothing), sentences)
+    given = (images, nothing, nothing, truths, [], (nothing, nothing))
+    plain = [s.pixels for s in samples()]
+    loss, terms = step(*given, sentences, plain=plain)
     assert set(terms) == {"generation"}
     torch.testing.assert_close(loss.detach(), 2 * terms["generation"])
     loss.backward()
@@ -173,7 +178,7 @@ def test_the_head_alone_learns(model: ReLA) -> None:
     model.zero_grad()
     # A batch in which nothing is meant teaches nothing, and does not fail.
     silent = torch.zeros_like(sentences)
-    loss, _ = step(images, nothing, nothing, truths, [], (nothing, nothing), silent)
+    loss, _ = step(*given, silent, plain=plain)
     loss.backward()
     assert float(loss.detach()) == 0
 
@@ -181,7 +186,7 @@ def test_the_head_alone_learns(model: ReLA) -> None:
 def test_kept_regions_teach_the_same(model: ReLA, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation, "UNSEEN", 0.0)
     assert model.generation is not None
-    step = TrainingStep(model, LossWeights(), only_generation=True)
+    step = TrainingStep(model, LossWeights(), only="generation")
     sentences = target_sentences(model.generation.vocabulary, samples(), 8)
     cache = RegionCache(model)
     kept = cache(samples(), torch.device("cpu"))

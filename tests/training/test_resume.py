@@ -20,7 +20,7 @@ from training.saving import SaveError, read_state, write_state
 from training.train import Trainer
 
 SMALL = {"hidden_dim": 32, "heads": 2, "mask_dim": 16, "decoder_ffn": 32, "pixel_ffn": 32}
-SMALL |= {"regions": 4, "generation_layers": 1, "coco_detector": False}
+SMALL |= {"regions": 4, "generation_layers": 1, "coco_detector": False, "close_looks": 3}
 TEXT = {"text_dim": 32, "text_heads": 2, "text_ffn": 64}
 OBJECTS = {"model": SMALL, "image_size": 64, "zoom": 0.5, "expressions": 4}
 WORDS = {**OBJECTS, "freeze_image": True}

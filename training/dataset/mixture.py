@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
+import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from .records import DatasetError
+from .records import DatasetError, read_image
 from .samples import OfficialPictures, OfficialSample, Sample, TrainingPictures
 
 BLOCK = 1000  # samples in which every dataset has its exact share
@@ -53,6 +55,15 @@ class Mixture(Dataset[Sample | OfficialSample]):
         sample = self.sources[source].sample(index, _rng(self.seed, 0, number))
         sample.index += int(self.starts[source])
         return sample
+
+    def whole(self, index: int) -> Tensor:
+        """The picture of samples with this ``index``, (3, H, W) uint8 RGB at its own size.
+        DatasetError if it cannot be read."""
+        source = int(np.searchsorted(self.starts, index, "right")) - 1
+        pictures = self.sources[source]
+        assert isinstance(pictures, TrainingPictures)
+        record = pictures.records[index - int(self.starts[source])]
+        return torch.from_numpy(np.ascontiguousarray(read_image(record).transpose(2, 0, 1)))
 
     def place(self, number: int) -> tuple[int, int]:
         """Which dataset sample ``number`` comes from, and which of its pictures it is."""

@@ -1,0 +1,163 @@
+"""What training knows of regions before the words come: what is seen of them close up, and what of
+a frozen image part is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from grex_ros.model.close_look import CloseLook, close_crops, likely_objects
+from grex_ros.model.region_decoder import RegionState
+from grex_ros.model.rela import ReLA
+from training.criterion import instance_losses
+from training.dataset.samples import Sample
+from training.matcher import owners
+from training.parameters import memory_format
+
+# A picture (3, h, w) as the model sees it, without padding, and at its own size; uint8.
+Picture = tuple[Tensor, Tensor]
+
+
+@dataclass
+class Looks:
+    """What the trunk saw close up of M regions (see :class:`CloseLook`)."""
+
+    picture: Tensor  # (M,) int64
+    region: Tensor  # (M,) int64
+    seen: Tensor  # (M, features)
+
+    @staticmethod
+    @torch.no_grad()  # the trunk learns from whole pictures
+    def at(model: ReLA, state: RegionState, pictures: Sequence[Picture]) -> Looks:
+        """At the likely objects of ``pictures``, of which ``state`` is."""
+        assert state.objectness is not None and state.boxes is not None
+        regions, likely = likely_objects(state.objectness, model.cfg.close_looks)
+        padded = (4 * state.masks.shape[2], 4 * state.masks.shape[3])
+        crops = []
+        for i, (seen, whole) in enumerate(pictures):
+            boxes = state.boxes[i, regions[i, likely[i]]].detach()
+            if len(boxes):
+                crops.append(close_crops(boxes, padded, seen, whole))
+        seen = regions.new_zeros(0, dtype=torch.float32)
+        if crops:
+            layout = memory_format(regions.device)
+            seen = model.sense_close(torch.cat(crops).contiguous(memory_format=layout))
+        return Looks(likely.nonzero()[:, 0], regions[likely], seen)
+
+    def told(self, look: CloseLook, state: RegionState) -> RegionState:
+        """The state with what ``look`` makes of them."""
+        if not len(self.region):
+            return state
+        assert state.boxes is not None
+        place = self.region, self.picture
+        boxes = state.boxes.detach()[self.picture, self.region]
+        told = look(self.seen, state.regions[place], boxes).to(state.regions.dtype)
+        return replace(state, regions=state.regions.index_put(place, told, accumulate=True))
+
+
+@dataclass
+class EncodedPictures:
+    """Regions of pictures, which objects they stand for, and what was seen of them close up."""
+
+    state: RegionState
+    matches: list[tuple[Tensor, Tensor]]
+    looks: Looks | None = None
+
+
+class RegionCache:
+    """Regions of a frozen image part, computed once a picture and kept in half precision (1.5 MB
+    each) in files, so that several processes and a run that goes on share them. The words then
+    learn several times faster than with a pass over the pixels.
+
+    Args:
+        model: whose image part it is.
+        folder: for the files; None keeps them in memory. They are of these weights alone.
+        whole: a sample's picture (3, H, W) uint8 at its own size by the sample's index, for a model
+            that looks close.
+    """
+
+    def __init__(
+        self,
+        model: ReLA,
+        folder: Path | None = None,
+        whole: Callable[[int], Tensor] | None = None,
+    ) -> None:
+        self.model, self.folder, self.whole = model, folder, whole
+        self._kept: dict[int, dict[str, Tensor]] = {}
+
+    @torch.no_grad()
+    def __call__(self, samples: list[Sample], device: torch.device) -> EncodedPictures:
+        """The samples' pictures in their order. Features of pictures of several sizes go on as
+        they end at the edge: so must the truth (:func:`pad_alike` with "replicate")."""
+        kept = [self._parts(sample, device) for sample in samples]
+        sizes = [part["features"].shape[1:] for part in kept]
+        height, width = (max(size[k] for size in sizes) for k in (0, 1))
+        features, boxes = [], []
+        for part, (h, w) in zip(kept, sizes, strict=True):
+            pad = (0, width - w, 0, height - h)
+            features.append(F.pad(part["features"].float(), pad, "replicate"))
+            boxes.append(part["boxes"].float() * torch.tensor([w / width, h / height] * 2))
+        regions, position = (
+            torch.stack([part[name] for part in kept], 1).float().to(device)
+            for name in ("regions", "position")
+        )
+        maps, found = torch.stack(features).to(device), torch.stack(boxes).to(device)
+        state = RegionState([], [], [], maps, regions, position, maps, boxes=found)
+        matches = [(part["matched"].to(device), part["objects"].to(device)) for part in kept]
+        looks = None
+        if self.model.close_look is not None:
+            each = [len(part["looked"]) for part in kept]
+            looks = Looks(
+                owners(each, device),
+                torch.cat([part["looked"] for part in kept]).to(device),
+                torch.cat([part["seen"] for part in kept]).float().to(device),
+            )
+        return EncodedPictures(state, matches, looks)
+
+    def _parts(self, sample: Sample, device: torch.device) -> dict[str, Tensor]:
+        if self.folder is None:
+            if sample.index not in self._kept:
+                self._kept[sample.index] = self._encode(sample, device)
+            return self._kept[sample.index]
+        file = self.folder / f"{sample.index}.pt"
+        if file.is_file():
+            return torch.load(file, weights_only=True)
+        parts = self._encode(sample, device)
+        mine = file.with_suffix(f".{os.getpid()}")
+        # On a full disk the picture is encoded again when it comes again.
+        with contextlib.suppress(OSError, RuntimeError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            torch.save(parts, mine)
+            mine.replace(file)
+        mine.unlink(missing_ok=True)
+        return parts
+
+    def _encode(self, sample: Sample, device: torch.device) -> dict[str, Tensor]:
+        """Alone: among others the last digit would hang on them, and on when a run was resumed."""
+        seen = sample.pixels.to(device)
+        images = self.model.normalise([seen])
+        state = self.model.encode_image(images.contiguous(memory_format=memory_format(device)))
+        _, [(regions, objects)] = instance_losses(state, [sample.truth.to(device)])
+        assert state.boxes is not None
+        parts = {
+            "regions": state.regions[:, 0],
+            "position": state.region_position[:, 0],
+            "features": state.mask_features[0],
+            "boxes": state.boxes[0],
+        }
+        if self.model.close_look is not None:
+            whole = seen if self.whole is None else self.whole(sample.index).to(device)
+            looks = Looks.at(self.model, state, [(seen, whole)])
+            parts["seen"] = looks.seen
+            parts = {name: part.half() for name, part in parts.items()} | {"looked": looks.region}
+        else:
+            parts = {name: part.half() for name, part in parts.items()}
+        parts |= {"matched": regions, "objects": objects}
+        return {name: part.cpu().clone() for name, part in parts.items()}
