@@ -15,14 +15,22 @@ from matplotlib import pyplot  # noqa: E402
 PANELS = {
     "find every object": ("heat", "objectness", "cell_giou", "giou", "region_dice"),
     "choose the ones meant": ("target", "no_target", "count", "dice"),
+    "find words": ("alignment", "generation"),
 }
 
 
 def draw(rows: list[dict[str, float]], out: Path) -> None:
-    """Two panels of loss terms over minutes; ``rows`` as in a run's log.jsonl."""
-    figure, axes = pyplot.subplots(1, len(PANELS), figsize=(11, 4), constrained_layout=True)
+    """Panels of loss terms over minutes, those of which a run has some; ``rows`` as in a run's
+    log.jsonl."""
+    known = set().union(*rows)
+    panels = {title: [n for n in names if n in known] for title, names in PANELS.items()}
+    panels = {title: names for title, names in panels.items() if names}
+    size = (5.5 * len(panels), 4)
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=size, constrained_layout=True, squeeze=False
+    )
     minutes = [row["seconds"] / 60 for row in rows]
-    for axis, (title, names) in zip(axes, PANELS.items(), strict=True):
+    for axis, (title, names) in zip(axes[0], panels.items(), strict=True):
         for name in names:
             axis.plot(minutes, [row.get(name, float("nan")) for row in rows], label=name)
         axis.set(title=title, xlabel="minutes of training", ylabel="loss", yscale="log")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import pytest
 
 from tests.training.test_resume import SMALL
 from tests.training.test_train import make_dataset
 from training.config import TrainConfig
+from training.curve import draw
 from training.reporting import RunLog
 from training.train import Trainer
 
@@ -54,3 +56,11 @@ def test_rows_that_a_killed_run_will_write_again_are_dropped(tmp_path: Path) -> 
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [20, 40]
     assert rows[0] == {"loss": 1.0, "speed": 2.0, "step": 20, "seconds": 30.0}
+
+
+def test_a_curve_has_panels_for_what_the_run_has_learned(tmp_path: Path) -> None:
+    row = {"target": 0.5, "alignment": 0.2, "seconds": 60.0, "step": 20}
+    draw([row, row | {"seconds": 120.0, "step": 40}], tmp_path / "two.png")
+    draw([row | {"heat": 1.0}], tmp_path / "three.png")
+    widths = {p.stem: cv2.imread(str(p)).shape[1] for p in tmp_path.iterdir()}
+    assert widths["three"] * 2 == widths["two"] * 3
