@@ -222,8 +222,7 @@ class Grounder:
         self._image_seconds = time.perf_counter() - start
 
     def _pixels(self, image: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        """The picture (3, H, W) and as large as the model sees it (3, h, w), uint8 on the model's
-        device."""
+        """The picture (3, H, W), and (3, h, w) as the model sees it; uint8 on its device."""
         return self._load(image, self.device)
 
     def _forget_picture(self) -> None:
@@ -299,14 +298,13 @@ class Grounder:
     def _regions(self) -> RegionState:
         """The picture's regions with all that torch knows of them; other engines leave out the mask
         features, so torch then encodes the picture, once."""
-        assert self._batch is not None
+        assert self._batch is not None and self._masks is not None
         if not isinstance(self.engine, ExportedReLA):
             assert self._state is not None
             return self._state
         if self._whole_state is None:
-            assert self._masks is not None
-            state, masks = self.model.encode_image(self._batch), self._masks
-            self._whole_state = self.model.look_close(state, masks.seen, masks.image)
+            state = self.model.encode_image(self._batch)
+            self._whole_state = self.model.look_close(state, self._masks.seen, self._masks.image)
         return self._whole_state
 
     def _ground(self, words: Tensor, mask: Tensor) -> RelaOutput:

@@ -24,9 +24,9 @@ def smooth(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("cfg", "size", "expected"),
     [
-        (KEEP, (480, 640), (336, 448)),
-        (KEEP, (1280, 720), (448, 252)),
-        (KEEP, (1, 4000), (1, 448)),
+        (KEEP, (480, 640), (288, 384)),
+        (KEEP, (1280, 720), (384, 216)),
+        (KEEP, (1, 4000), (1, 384)),
         (SQUEEZE, (480, 640), (480, 480)),
         (SQUEEZE, (33, 1000), (480, 480)),
     ],
