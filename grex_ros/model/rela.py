@@ -155,7 +155,8 @@ class ReLA(nn.Module):
         return self.mask_refiner(crops, coarse, edges(coarse.sigmoid()))
 
     def forward(self, images: list[Tensor], tokens: Tensor, word_mask: Tensor) -> RelaOutput:
-        """B pictures (3, h, w) RGB 0..255 and B expressions (B, L), one each."""
+        """B pictures (3, h, w) RGB 0..255 and B expressions (B, L), one each, without a close look:
+        for that a picture at its own size is needed (:meth:`look_close`)."""
         words = self.encode_text(tokens, word_mask)
         state = self.encode_image(self.normalise(images), words, word_mask)
         return self.ground(state.repeat([1] * len(images)), words, word_mask)
