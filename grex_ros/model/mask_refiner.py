@@ -150,7 +150,7 @@ def all_crops(sources: Sequence[Source], side: int) -> Tensor:
 
 def crop(maps: Tensor, corners: Tensor, side: int, samples: int = 2) -> Tensor:
     """What :func:`cut` does, each pixel the mean of ``samples`` times as many."""
-    found = cut(maps.float().contiguous(), corners, samples * side)
+    found = cut(maps.contiguous().float(), corners, samples * side)
     return F.avg_pool2d(found, samples) if samples > 1 else found
 
 
