@@ -20,7 +20,7 @@ EngineRow = tuple[str, Difference | None, dict[str, float]]
 def print_engines(rows: Sequence[EngineRow]) -> None:
     """Times of every engine, and how far it is from torch."""
     names = Column("engine", min_width=max(len(name) for name, _, _ in rows))
-    table = Table(names, *rows[0][2], *SMALL, "equal", box=SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(names, *rows[0][2], *SMALL, "same", box=SIMPLE, padding=(0, 1, 0, 0))
     for name, difference, seconds in rows:
         cells = [f"{1000 * value:.1f}" for value in seconds.values()]
         if difference is not None:

@@ -22,7 +22,7 @@ from .rela import ReLA
 
 EXPORTED = ("onnxruntime", "openvino")  # the first is the fastest
 ENGINES = ("auto", "torch", "compile", *EXPORTED)
-EXPORTS_KEPT = 4  # checkpoints whose exports stay in the cache, 130 MB each, official ones 900
+EXPORTS_KEPT = 4  # checkpoints whose exports stay in the cache, 160 MB each, official ones 900
 
 _log = logging.getLogger(__name__)
 
