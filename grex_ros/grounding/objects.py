@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +89,14 @@ def crop_mask(mask: npt.NDArray[np.bool_]) -> Cropped | None:
     y0, y1 = int(rows[0]), int(rows[-1]) + 1
     x0, x1 = int(columns[0]), int(columns[-1]) + 1
     return (x0, y0, x1, y1), np.ascontiguousarray(mask[y0:y1, x0:x1])
+
+
+def box_iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes x0, y0, x1, y1."""
+    sides = (min(a[k + 2], b[k + 2]) - max(a[k], b[k]) for k in (0, 1))
+    both = math.prod(max(side, 0.0) for side in sides)
+    areas = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+    return both / max(areas - both, 1e-9)
 
 
 def mask_iou(a: Cropped, b: Cropped) -> float:

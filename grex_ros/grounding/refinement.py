@@ -15,9 +15,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .objects import Cropped, crop_mask
+from grex_ros.model.tables import map_size
+
+from .objects import Cropped, box_iou, crop_mask
 from .pictures import full_size
 
+AGREED = 0.55  # IoU of a region's box and the one around its mask, below which ...
+LESS = (0.5, 1.0, 1.5, 2.25, 3.25)  # ... so much less sureness, as logits, is tried
 SPECK = 0.05  # parts of a mask below this share of the largest one are left out
 WARM_UP = (1, 2, 4, 8)  # regions
 
@@ -55,11 +59,12 @@ class RegionMasks:
             which = torch.tensor(new, device=logits.device)
             masks, corners = self.draw(logits[which], boxes[which].float(), self.seen, self.image)
             least = math.log(threshold) - math.log1p(-threshold) if threshold < 1 else math.inf
-            # One copy to the CPU for both: each would wait for the GPU.
-            drawn = torch.cat((masks.float().flatten(1), corners), 1).cpu().numpy()
+            # One copy to the CPU for all: each would wait for the GPU.
+            own = self._boxes(logits, boxes[which].float())
+            drawn = torch.cat((masks.float().flatten(1), corners, own), 1).cpu().numpy()
             for q, row in zip(new, drawn, strict=True):
-                crop = row[:-4].reshape(masks.shape[1:])
-                mask = place(crop, row[-4:], (height, width), least)
+                crop = row[:-8].reshape(masks.shape[1:])
+                mask = fitting(crop, row[-8:-4], (height, width), least, row[-4:].tolist())
                 if mask is None:  # what is nowhere near its box stays as the model has drawn it
                     mask = self._far(logits[q], least)
                 self._found[q, threshold] = mask
@@ -75,10 +80,38 @@ class RegionMasks:
         """The same picture, but other regions."""
         self._found.clear()
 
+    def _boxes(self, logits: Tensor, boxes: Tensor) -> Tensor:
+        """Boxes (N, 4) in parts of the padded picture -> x0, y0, x1, y1 in pixels of the whole."""
+        (height, width), seen = self.image.shape[1:], self.seen.shape
+        per_part = 4 * logits.shape[2] * width / seen[2], 4 * logits.shape[1] * height / seen[1]
+        boxes = boxes * map_size(*per_part, boxes).repeat(2)
+        return torch.cat((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2), 1)
+
     def _far(self, logits: Tensor, least: float) -> Cropped | None:
         seen, whole = ((x.shape[1], x.shape[2]) for x in (self.seen, self.image))
         found = full_size(logits[None].float(), seen, whole)[0] >= least
         return crop_clean(found.cpu().numpy())
+
+
+def fitting(
+    logits: Floats,
+    corners: npt.NDArray[np.floating],
+    size: tuple[int, int],
+    least: float,
+    box: Sequence[float],
+) -> Cropped | None:
+    """What :func:`place` gives; where the box (4,) of the region has little to do with the one
+    around the mask, which may show the handle of a pan alone, the mask at that of some lower
+    thresholds which fits it best."""
+    mask = place(logits, corners, size, least)
+    agreed = 0.0 if mask is None else box_iou(mask[0], box)
+    if mask is None or agreed >= AGREED:
+        return mask
+    for less in LESS:
+        found = place(logits, corners, size, least - less)
+        if found is not None and (fits := box_iou(found[0], box)) > agreed:
+            mask, agreed = found, fits
+    return mask
 
 
 def place(

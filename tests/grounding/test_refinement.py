@@ -146,13 +146,27 @@ def test_what_is_far_from_the_box_belongs_to_another() -> None:
     boxes = around(two[:1])
     for threshold in (0.3, 0.5):
         masks = RegionMasks(plain, image, image)
-        assert iou(masks(logits, WHOLE, [0], threshold)[0], two.any(0)) > 0.9
+        both = around(two.any(0)[None])
+        assert iou(masks(logits, both, [0], threshold)[0], two.any(0)) > 0.9
         assert iou(RegionMasks(plain, image, image)(logits, boxes, [0], threshold)[0], two[0]) > 0.9
     # A box that is too small by a few pixels cuts nothing off; one on nothing is not believed.
     small, off = around(two[:1], 0.8), boxes.clone()
     off[:, 0] = 0.5
     assert iou(RegionMasks(plain, image, image)(logits, small, [0], 0.5)[0], two[0]) > 0.9
     assert iou(RegionMasks(plain, image, image)(logits, off, [0], 0.5)[0], two.any(0)) > 0.9
+
+
+def test_a_mask_that_has_little_to_do_with_its_box_is_drawn_at_a_lower_threshold() -> None:
+    """A pan of whose body the model is less sure than of its handle."""
+    pan, handle = torch.zeros(2, *SEEN, dtype=torch.bool)
+    pan[40:72, 40:72] = True
+    handle[52:60, 72:92] = True
+    pan |= handle
+    sure = torch.where(pan, -0.8, -4.0).where(~handle, 4.0)
+    logits = F.avg_pool2d(F.pad(sure, (0, 0, 0, 8), value=-4.0)[None], 4)
+    for shown in (pan, handle):  # the handle alone, where the box agrees
+        masks = RegionMasks(plain, photograph(pan), photograph(pan))
+        assert iou(masks(logits, around(shown[None]), [0], 0.5)[0], shown) > 0.8
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 4), (15, 20), (1080, 1440)])
