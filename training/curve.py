@@ -42,6 +42,15 @@ def draw(rows: list[dict[str, float]], out: Path) -> None:
     pyplot.close(figure)
 
 
+def read_rows(run: Path) -> list[dict[str, float]]:
+    """The rows of a run's log, without a last one that is the mean of few steps and says little."""
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    steps = [row["step"] for row in rows[-3:]]
+    if len(steps) == 3 and 2 * (steps[2] - steps[1]) < steps[1] - steps[0]:
+        rows.pop()
+    return rows
+
+
 def main(
     runs: Annotated[list[Path], typer.Argument(help="folders of runs, one after the other")],
     out: Annotated[Path, typer.Argument(help="picture to write")],
@@ -49,11 +58,11 @@ def main(
     """Draw the loss terms of one or several runs over time."""
     rows: list[dict[str, float]] = []
     for run in runs:
-        lines = (run / "log.jsonl").read_text().splitlines()
-        if not lines:
+        found = read_rows(run)
+        if not found:
             raise typer.BadParameter(f"{run}/log.jsonl is empty: the run has not come far enough")
         seconds, steps = (rows[-1][n] if rows else 0 for n in ("seconds", "step"))
-        for row in map(json.loads, lines):
+        for row in found:
             rows.append(row | {"seconds": row["seconds"] + seconds, "step": row["step"] + steps})
     draw(rows, out)
     print(f"wrote {out}")

@@ -30,21 +30,24 @@ class _Maps(nn.Module):
 def run_frozen_image(model: ReLA) -> None:
     """What of trunk and detector does not learn is computed by ONNX Runtime from now on, with the
     weights that it has now."""
+    if model.close_look is not None:
+        run_frozen(model.close_look.late, channels=model.backbone.channels[1])
+        run_frozen(model.backbone, "begin")
     if not model.cfg.language_in_backbone:
         run_frozen(model.backbone)
     if model.sight is not None:
         run_frozen(model.sight.detector, "maps")
 
 
-def run_frozen(part: nn.Module, method: str = "forward") -> bool:
-    """From now on ``method`` of ``part``, which takes pictures (B, 3, H, W) alone and gives maps,
-    is computed by ONNX Runtime with its weights of now, in as many threads as torch has. Its
-    modules stay as they are. False, and nothing is changed, where it learns, is on a GPU, or a
-    package is not installed."""
+def run_frozen(part: nn.Module, method: str = "forward", channels: int = 3) -> bool:
+    """From now on ``method`` of ``part``, which takes pictures or maps (B, ``channels``, H, W)
+    alone and gives maps, is computed by ONNX Runtime with its weights of now, in as many threads as
+    torch has. Its modules stay as they are. False, and nothing is changed, where it learns, is on a
+    GPU, or a package is not installed."""
     if not _can_be_replaced(part):
         return False
     vars(part).pop(method, None)  # that of older weights
-    images, free = torch.zeros(2, 3, 64, 96), {0: "pictures", 2: "height", 3: "width"}
+    images, free = torch.zeros(2, channels, 64, 96), {0: "pictures", 2: "height", 3: "width"}
     was_training = part.training
     part.eval()
     with torch.no_grad():

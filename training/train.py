@@ -47,7 +47,12 @@ from training.dataset.samples import OfficialPictures, TrainingPictures
 from training.frozen import run_frozen_image, run_frozen_text
 from training.generation import fit_words, vocabulary
 from training.inputs import StepInputs
-from training.parameters import build_model, memory_format, parameter_groups
+from training.parameters import (
+    build_model,
+    memory_format,
+    parameter_groups,
+    with_late_stages,
+)
 from training.regions import RegionCache
 from training.reporting import RunLog
 from training.saving import read_state, write_state
@@ -331,7 +336,7 @@ class Trainer:
         ]
         if other:
             raise CheckpointError(f"checkpoint {path} is of another model: {'; '.join(other)}")
-        tensors = {n: v.float() for n, v in load_file(path).items()}
+        tensors = with_late_stages({n: v.float() for n, v in load_file(path).items()})
         fit_words(tensors, found.generation_words, self.model)
         self.model.load_state_dict(tensors, strict=False)
         self.ema.module.load_state_dict(tensors, strict=False)

@@ -4,6 +4,8 @@ In the whole picture an object covers a few cells of the maps that regions see, 
 and to tell its colour, too few to tell a cup from a can. Here the trunk sees the object's
 surroundings once more, cut out of the picture at its own size and brought to one size, as the
 region-wise networks of R-CNN (Girshick et al. 2014) did, and what it sees is added to the region.
+The trunk's first stages are shared, its late ones have weights of their own: of one object, its
+kind is asked, of a whole picture, where objects are.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import RelaConfig
+from .efficientnet import LateStages
 from .mask_refiner import Source, crops_of, in_whole
 from .proposals import box_waves
 from .region_decoder import RegionState
@@ -42,8 +45,8 @@ class CloseLook(nn.Module):
         dim = cfg.hidden_dim
         self.dim = dim
         _, fine, middle, coarse = channels
-        self.channels = (fine, middle, coarse)
-        self.norms = nn.ModuleList(nn.LayerNorm(c) for c in self.channels)
+        self.late = LateStages()
+        self.norms = nn.ModuleList(nn.LayerNorm(c) for c in (fine, middle, coarse))
         self.see = nn.Linear(fine + GRID * GRID * (middle + coarse), HIDDEN)
         self.norm = nn.LayerNorm(dim)
         self.region = nn.Linear(2 * dim, HIDDEN)
@@ -52,22 +55,19 @@ class CloseLook(nn.Module):
         nn.init.zeros_(self.tell.weight)
         nn.init.zeros_(self.tell.bias)
 
-    def gather(self, maps: list[Tensor]) -> Tensor:
-        """The trunk's maps of M crops -> (M, features)."""
-        _, fine, middle, coarse = maps
+    def sense(self, begun: Tensor) -> Tensor:
+        """What the trunk's first stages made of M crops (M, C, S / 8, S / 8) -> (M, features)."""
+        middle, coarse = self.late(begun)
         # Seven cells, of which the middle ones count twice, are three; the coarse map has as many.
-        parts = fine.mean((2, 3), keepdim=True), F.avg_pool2d(middle, 3, 2), coarse
-        return torch.cat([part.flatten(2).transpose(1, 2).flatten(1) for part in parts], 1)
+        maps = begun.mean((2, 3), keepdim=True), F.avg_pool2d(middle, 3, 2), coarse
+        each = zip(self.norms, maps, strict=True)
+        return torch.cat([norm(m.flatten(2).transpose(1, 2)).flatten(1) for norm, m in each], 1)
 
-    def forward(self, seen: Tensor, regions: Tensor, boxes: Tensor) -> Tensor:
-        """What :meth:`gather` saw (M, features) in the crops of ``regions`` (M, C) with ``boxes``
+    def forward(self, begun: Tensor, regions: Tensor, boxes: Tensor) -> Tensor:
+        """What the trunk's first stages made of the crops of ``regions`` (M, C) with ``boxes``
         (M, 4) in 0..1 -> what is added to them (M, C)."""
-        cells = (1, GRID * GRID, GRID * GRID)
-        parts = seen.split([n * c for n, c in zip(cells, self.channels, strict=True)], 1)
-        each = zip(self.norms, parts, cells, strict=True)
-        seen = torch.cat([norm(p.unflatten(1, (n, -1))).flatten(1) for norm, p, n in each], 1)
         learns = self.training and self.tell.weight.requires_grad
-        seen = F.dropout(seen, DROPPED, learns)
+        seen = F.dropout(self.sense(begun), DROPPED, learns)
         about = torch.cat((self.norm(regions), box_waves(boxes, self.dim).to(regions.dtype)), 1)
         hidden = F.relu(self.see(seen) + self.region(about))
         hidden = F.dropout(hidden, DROPPED, learns)

@@ -105,12 +105,12 @@ class ReLA(nn.Module):
         """Pixels (M, 3, S, S) 0..255 around the ``boxes`` (M, 4) of ``regions`` (M, C) -> what is
         added to these (M, C)."""
         assert self.close_look is not None
-        return self.close_look(self.sense_close(crops), regions, boxes)
+        return self.close_look(self.begin_close(crops), regions, boxes)
 
-    def sense_close(self, crops: Tensor) -> Tensor:
-        """Pixels (M, 3, S, S) 0..255 -> what the trunk sees in them, (M, features)."""
-        assert self.close_look is not None
-        return self.close_look.gather(self.backbone((crops - self.pixel_mean) / self.pixel_std))
+    def begin_close(self, crops: Tensor) -> Tensor:
+        """Pixels (M, 3, S, S) 0..255 -> what the trunk's first stages make of them."""
+        assert isinstance(self.backbone, EfficientNetLite0)
+        return self.backbone.begin((crops - self.pixel_mean) / self.pixel_std)
 
     def ground(self, state: RegionState, words: Tensor, word_mask: Tensor) -> RelaOutput:
         """Regions of B pictures and the words of B expressions -> what is meant."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from grex_ros.model import close_look, mask_refiner
 from grex_ros.model.close_look import REACH, SIDE, close_crops, likely_objects
+from grex_ros.model.efficientnet import EfficientNetLite0, LateStages
 from grex_ros.model.mask_refiner import cut
 from grex_ros.model.region_decoder import RegionState
 from grex_ros.model.rela import ReLA
@@ -121,6 +122,19 @@ def test_large_objects_come_from_what_has_a_pixel_for_each_of_the_crop(
             expected = cut(source.float(), corners, samples * SIDE)
             expected = torch.nn.functional.avg_pool2d(expected, samples)
             torch.testing.assert_close(alone, expected, atol=5e-2, rtol=0)
+
+
+@torch.no_grad()
+def test_the_late_stages_go_on_where_the_trunk_begins() -> None:
+    torch.manual_seed(0)
+    trunk, late = EfficientNetLite0(), LateStages()
+    late.copy(trunk)
+    images = torch.randn(2, 3, 64, 96)
+    _, fine, *coarser = trunk(images)
+    assert torch.equal(trunk.begin(images), fine)
+    for ours, theirs in zip(late(fine), coarser, strict=True):
+        assert torch.equal(ours, theirs)
+    assert not any(m.training for m in late.train().modules() if isinstance(m, nn.BatchNorm2d))
 
 
 @torch.no_grad()

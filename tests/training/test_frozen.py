@@ -11,6 +11,7 @@ from grex_ros.model.rela import ReLA
 from tests.training.test_resume import SMALL
 from training.config import TrainConfig
 from training.frozen import run_frozen, run_frozen_image, run_frozen_text
+from training.parameters import build_model
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -70,6 +71,20 @@ def test_what_the_detector_sees_is_what_torch_sees(size: tuple[int, int, int]) -
     both = zip((*found.features, found.boxes), (*expected.features, expected.boxes), strict=True)
     for ours, theirs in (*both, (found.kinds, expected.kinds)):
         assert (ours - theirs).abs().max() <= 1e-4 * theirs.abs().max()
+
+
+@torch.no_grad()
+def test_what_is_seen_close_up_is_what_torch_sees() -> None:
+    torch.manual_seed(0)
+    model = build_model(TrainConfig(steps=1, model=SMALL).rela).eval()
+    look, crops = model.close_look, 255 * torch.rand(5, 3, 112, 112)
+    assert look is not None
+    expected = look.sense(model.begin_close(crops))
+    model.requires_grad_(False)
+    run_frozen_image(model)
+    assert "begin" in vars(model.backbone) and "forward" in vars(look.late)
+    found = look.sense(model.begin_close(crops))
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
 def test_a_trunk_that_learns_is_left_to_torch() -> None:

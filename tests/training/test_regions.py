@@ -22,6 +22,7 @@ from training.dataset.load import load_dataset
 from training.dataset.mixture import Mixture
 from training.dataset.records import read_image
 from training.dataset.samples import Sample, TrainingPictures
+from training.parameters import build_model, with_late_stages
 from training.regions import EncodedPictures, Looks, RegionCache
 from training.train import Trainer
 
@@ -84,7 +85,7 @@ def equal(one: EncodedPictures, other: EncodedPictures) -> None:
         (one.state.mask_features, other.state.mask_features),
         (one.looks.picture, other.looks.picture),
         (one.looks.region, other.looks.region),
-        (one.looks.seen, other.looks.seen),
+        (one.looks.begun, other.looks.begun),
         *zip(one.matches[0] + one.matches[1], other.matches[0] + other.matches[1], strict=True),
     ]
     for a, b in pairs:
@@ -109,8 +110,8 @@ def test_looks_are_at_the_picture_at_its_own_size(model: ReLA) -> None:
     fine, coarse = (RegionCache(model, None, w)(samples(), CPU) for w in (whole, None))
     assert fine.looks is not None and coarse.looks is not None
     assert torch.equal(fine.looks.region, coarse.looks.region)
-    apart = (fine.looks.seen - coarse.looks.seen).abs().max()
-    assert apart > 0.1 * fine.looks.seen.abs().max()
+    apart = (fine.looks.begun - coarse.looks.begun).abs().max()
+    assert apart > 0.1 * fine.looks.begun.abs().max()
 
 
 def test_a_full_disk_costs_time_alone(
@@ -160,8 +161,44 @@ def test_looks_are_learned_alone_by_names(tmp_path: Path) -> None:
     changed = {n for n, v in trainer.model.state_dict().items() if not v.equal(start[n])}
     assert {n.split(".")[0] for n in changed} == {"close_look", "region_decoder"}
     assert all(n.startswith(("close_look.", "region_decoder.alignment.")) for n in changed)
+    assert any(n.startswith("close_look.late.stages.0.") for n in changed)
     assert trainer.train_step(batch)["alignment"] < 0.5 * first["alignment"]
     assert len(list((tmp_path / "run" / "regions").iterdir())) == 4
+
+
+def test_with_the_words_the_trunk_of_the_looks_keeps_its_weights(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "data", 2)
+    for frozen in (True, False):
+        config = TrainConfig(
+            model=TINY, image_size=64, dataset=str(root), steps=2, batch_size=2, expressions=2,
+            freeze_image=frozen, learning_rate=1e-2, backbone_learning_rate=1e-2,
+        )  # fmt: skip
+        trainer = Trainer(config, tmp_path / str(frozen))
+        start = {n: v.clone() for n, v in trainer.model.state_dict().items()}
+        trainer.train()
+        changed = {n for n, v in trainer.model.state_dict().items() if not v.equal(start[n])}
+        assert "close_look.tell.weight" in changed
+        assert not any(n.startswith("close_look.late.") for n in changed)
+
+
+def test_without_late_stages_of_its_own_a_look_begins_with_those_of_the_trunk(
+    tmp_path: Path,
+) -> None:
+    config = TrainConfig(model=TINY, image_size=64, steps=1, dataset="unused")
+    trained = build_model(config.rela)
+    for parameter in trained.backbone.parameters():
+        torch.nn.init.normal_(parameter)
+    full = trained.state_dict()
+    fresh = {n: v for n, v in full.items() if not n.startswith("close_look.")}
+    stage = "stages.1.0.layers.0.weight"
+    for tensors, taken in ((fresh, f"backbone.{stage}"), (full, f"close_look.late.{stage}")):
+        taken = taken.replace("backbone.stages.1", "backbone.stages.4")
+        model = build_model(config.rela)
+        assert model.close_look is not None
+        pretrained = model.backbone.state_dict()[stage.replace("1", "4", 1)].clone()
+        assert torch.equal(model.close_look.late.state_dict()[stage], pretrained)
+        model.load_state_dict(with_late_stages(tensors), strict=False)
+        assert torch.equal(model.close_look.late.state_dict()[stage], full[taken])
 
 
 def test_looks_alone_need_a_frozen_image_part() -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.training.test_resume import SMALL
 from tests.training.test_train import make_dataset
 from training.config import TrainConfig
-from training.curve import draw
+from training.curve import draw, read_rows
 from training.reporting import RunLog
 from training.train import Trainer
 
@@ -64,3 +64,12 @@ def test_a_curve_has_panels_for_what_the_run_has_learned(tmp_path: Path) -> None
     draw([row | {"heat": 1.0}], tmp_path / "three.png")
     widths = {p.stem: cv2.imread(str(p)).shape[1] for p in tmp_path.iterdir()}
     assert widths["three"] * 2 == widths["two"] * 3
+
+
+def test_the_mean_of_a_few_last_steps_is_left_out(tmp_path: Path) -> None:
+    for last, left in ((42, [20, 40]), (55, [20, 40, 55])):
+        lines = [json.dumps({"step": step}) for step in (20, 40, last)]
+        (tmp_path / "log.jsonl").write_text("\n".join(lines) + "\n")
+        assert [row["step"] for row in read_rows(tmp_path)] == left
+    (tmp_path / "log.jsonl").write_text("")
+    assert read_rows(tmp_path) == []
