@@ -77,18 +77,18 @@ def compile_parts(model: ReLA, backend: str = "inductor") -> None:
     torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     for part in _compiled_parts(model):
         part.compile(dynamic=False, backend=backend)
-    decoder = model.region_decoder
-    decoder.encode_image = torch.compile(  # type: ignore[method-assign]
-        decoder.encode_image, dynamic=False, backend=backend
-    )
+    for owner in (model, model.region_decoder):
+        for name in _compiled_methods(owner):
+            whole = torch.compile(getattr(owner, name), dynamic=False, backend=backend)
+            vars(owner)[name] = whole
 
 
 def plain_parts(model: nn.Module) -> None:
     """The model as it was before :func:`compile_parts`."""
     for part in model.modules():
         part._compiled_call_impl = None
-        if isinstance(part, RegionDecoder):
-            vars(part).pop("encode_image", None)
+        for name in _compiled_methods(part):
+            vars(part).pop(name, None)
 
 
 def _compiled_parts(model: ReLA) -> list[nn.Module]:
@@ -97,7 +97,15 @@ def _compiled_parts(model: ReLA) -> list[nn.Module]:
         blocks = [m for m in model.backbone.modules() if isinstance(m, kinds)]
         # Its expressions are all of one length; elsewhere every new length would be waited for.
         return [model.pixel_decoder, model.region_decoder, *blocks]
-    return [model.pixel_decoder, model.backbone]
+    late = [] if model.close_look is None else [model.close_look.late]
+    return [model.pixel_decoder, model.backbone, *late]
+
+
+def _compiled_methods(part: nn.Module) -> list[str]:
+    """Those that are compiled beside what a call of the part runs."""
+    if isinstance(part, RegionDecoder):
+        return ["encode_image"]
+    return ["begin_close"] if isinstance(part, ReLA) and part.close_look is not None else []
 
 
 class GraphedModel:

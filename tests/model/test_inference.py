@@ -162,10 +162,11 @@ def test_compiled_parts_equal_plain_ones(preset: str) -> None:
     model = prepare(looking(SMALL if preset == "small" else RelaConfig.preset(preset)))
     plain = run(model, model, 1, 7)
     compile_parts(model, "eager")
+    assert ("begin_close" in vars(model)) == (model.close_look is not None)
     for name, tensor in run(model, GraphedModel(model), 1, 7).items():
         torch.testing.assert_close(tensor, plain[name], atol=1e-4, rtol=1e-3)
     plain_parts(model)
-    assert "encode_image" not in vars(model.region_decoder)
+    assert "encode_image" not in vars(model.region_decoder) and "begin_close" not in vars(model)
     for name, tensor in run(model, model, 1, 7).items():
         torch.testing.assert_close(tensor, plain[name])
 
