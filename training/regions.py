@@ -72,7 +72,7 @@ class EncodedPictures:
 
 
 class RegionCache:
-    """Regions of a frozen image part, computed once a picture and kept in half precision (1.5 MB
+    """Regions of a frozen image part, computed once a picture and kept in half precision (1 MB
     each) in files, so that several processes and a run that goes on share them. The words then
     learn several times faster than with a pass over the pixels.
 
