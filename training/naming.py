@@ -25,11 +25,11 @@ from torch import Tensor
 from grex_ros.grounding.pictures import PictureLoader
 from grex_ros.metrics.grec import overlaps
 from grex_ros.model.checkpoint import DEFAULT_CHECKPOINT, CheckpointError, load_checkpoint
+from grex_ros.model.mask_refiner import boxes_in_whole
 from grex_ros.model.rela import ReLA
 from grex_ros.model.text_encoder import tokenizer_for
 from training.dataset.load import load_dataset
 from training.dataset.records import DatasetError, Instance, Record, read_image
-from training.matcher import box_corners
 from training.steps import WordCache
 
 CPU = torch.device("cpu")
@@ -73,9 +73,7 @@ def regions_of(model: ReLA, record: Record) -> tuple[Tensor, Tensor]:
     whole, seen = PictureLoader(model.cfg)(read_image(record), CPU)
     state = model.look_close(model.encode_image(model.normalise([seen])), seen, whole)
     assert state.boxes is not None
-    cells = torch.tensor([state.masks.shape[3], state.masks.shape[2]])
-    per_pixel = torch.tensor([record.width / seen.shape[2], record.height / seen.shape[1]])
-    boxes = box_corners(state.boxes[0]) * (4 * cells * per_pixel).repeat(2)
+    boxes = boxes_in_whole(state.boxes[0], state.masks[0], seen, whole)
     return model.region_decoder.head.norm(state.regions[:, 0]), boxes
 
 

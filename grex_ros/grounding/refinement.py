@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from grex_ros.model.tables import map_size
+from grex_ros.model.mask_refiner import boxes_in_whole
 
 from .objects import Cropped, box_iou, crop_mask
 from .pictures import full_size
@@ -60,7 +60,7 @@ class RegionMasks:
             masks, corners = self.draw(logits[which], boxes[which].float(), self.seen, self.image)
             least = math.log(threshold) - math.log1p(-threshold) if threshold < 1 else math.inf
             # One copy to the CPU for all: each would wait for the GPU.
-            own = self._boxes(logits, boxes[which].float())
+            own = boxes_in_whole(boxes[which].float(), logits, self.seen, self.image)
             drawn = torch.cat((masks.float().flatten(1), corners, own), 1).cpu().numpy()
             for q, row in zip(new, drawn, strict=True):
                 crop = row[:-8].reshape(masks.shape[1:])
@@ -79,13 +79,6 @@ class RegionMasks:
     def forget(self) -> None:
         """The same picture, but other regions."""
         self._found.clear()
-
-    def _boxes(self, logits: Tensor, boxes: Tensor) -> Tensor:
-        """Boxes (N, 4) in parts of the padded picture -> x0, y0, x1, y1 in pixels of the whole."""
-        (height, width), seen = self.image.shape[1:], self.seen.shape
-        per_part = 4 * logits.shape[2] * width / seen[2], 4 * logits.shape[1] * height / seen[1]
-        boxes = boxes * map_size(*per_part, boxes).repeat(2)
-        return torch.cat((boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2), 1)
 
     def _far(self, logits: Tensor, least: float) -> Cropped | None:
         seen, whole = ((x.shape[1], x.shape[2]) for x in (self.seen, self.image))

@@ -111,6 +111,15 @@ def in_whole(corners: Tensor, seen: Tensor, whole: Tensor) -> Tensor:
     return corners * map_size(*scale, corners).repeat(2)
 
 
+def boxes_in_whole(boxes: Tensor, logits: Tensor, seen: Tensor, whole: Tensor) -> Tensor:
+    """Boxes (N, 4), centre x, y, width, height in parts of the padded picture of which ``logits``
+    (Q, h/4, w/4) are masks -> x0, y0, x1, y1 in pixels of ``whole``; the pictures as in
+    :func:`in_whole`."""
+    padded = map_size(4 * logits.shape[2], 4 * logits.shape[1], boxes)
+    centre, half = boxes[:, :2] * padded, boxes[:, 2:] * padded / 2
+    return in_whole(torch.cat((centre - half, centre + half), 1), seen, whole)
+
+
 def crop_pictures(seen: Tensor, whole: Tensor, corners: Tensor, side: int) -> Tensor:
     """Crops (N, 3, side, side), 0..255, of windows (N, 4) with corners in pixels of ``seen``.
 
