@@ -154,15 +154,24 @@ def frozen_part(model: ReLA, config: TrainConfig) -> list[nn.Module]:
             decoder = model.region_decoder
             parts.remove(decoder)
             parts += [part for part in decoder.children() if part is not decoder.alignment]
+            parts += wide_filters(model.close_look)
         return parts
     # These learn alone, from what they are for.
     alone: list[nn.Module] = [] if model.mask_refiner is None else [model.mask_refiner]
-    alone += [] if model.close_look is None else [model.close_look.late]
+    if (look := model.close_look) is not None:
+        alone += [look.outline, look.late]
     if config.freeze_image:
         return image_part(model) + alone
     if model.cfg.text_wheel:
         return [model.backbone.stem, *model.backbone.stages[: config.frozen_stages], *alone]
     return [model.text_encoder.embeddings, *model.text_encoder.encoder.layer[config.text_layers :]]
+
+
+def wide_filters(part: nn.Module | None) -> list[nn.Module]:
+    """The filters of 5 x 5 pixels, each of one channel: few weights, whose gradients take a CPU
+    twenty times as long as those of 3 x 3."""
+    layers = part.modules() if part is not None else ()
+    return [m for m in layers if isinstance(m, nn.Conv2d) and m.groups > 1 and m.kernel_size[0] > 3]
 
 
 def undecayed(model: ReLA) -> set[str]:

@@ -6,19 +6,19 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from grex_ros.model.close_look import CloseLook, close_crops, likely_objects
+from grex_ros.model.close_look import CloseLook, close_crops, close_masks, likely_objects
 from grex_ros.model.region_decoder import RegionState
 from grex_ros.model.rela import ReLA
 from training.criterion import instance_losses
 from training.dataset.samples import Sample
-from training.matcher import owners
+from training.matcher import flat_matches, owners
 from training.parameters import memory_format
 
 # A picture (3, h, w) as the model sees it, without padding, and at its own size; uint8.
@@ -27,11 +27,13 @@ Picture = tuple[Tensor, Tensor]
 
 @dataclass
 class Looks:
-    """What the trunk's first stages saw close up of M regions (see :class:`CloseLook`)."""
+    """What the trunk's first stages saw close up of M regions, and their masks there (see
+    :class:`CloseLook`)."""
 
     picture: Tensor  # (M,) int64
     region: Tensor  # (M,) int64
     begun: Tensor  # (M, C, S / 8, S / 8)
+    masks: Tensor  # (M, S / 8, S / 8)
 
     @staticmethod
     @torch.no_grad()  # those stages learn from whole pictures
@@ -40,16 +42,26 @@ class Looks:
         assert state.objectness is not None and state.boxes is not None
         regions, likely = likely_objects(state.objectness, model.cfg.close_looks)
         padded = (4 * state.masks.shape[2], 4 * state.masks.shape[3])
-        crops = []
+        crops, masks = [], []
         for i, (seen, whole) in enumerate(pictures):
-            boxes = state.boxes[i, regions[i, likely[i]]].detach()
+            which = regions[i, likely[i]]
+            boxes = state.boxes[i, which].detach()
             if len(boxes):
                 crops.append(close_crops(boxes, padded, seen, whole))
-        begun = regions.new_zeros(0, dtype=torch.float32)
+                masks.append(close_masks(state.masks[i, which].detach(), boxes))
+        begun = there = regions.new_zeros(0, dtype=torch.float32)
         if crops:
             layout = memory_format(regions.device)
             begun = model.begin_close(torch.cat(crops).contiguous(memory_format=layout))
-        return Looks(likely.nonzero()[:, 0], regions[likely], begun)
+            there = torch.cat(masks)
+        return Looks(likely.nonzero()[:, 0], regions[likely], begun, there)
+
+    def of(self, matches: list[tuple[Tensor, Tensor]]) -> Looks:
+        """Those at the regions that stand for objects."""
+        picture, region, _ = flat_matches(matches)
+        many = max([1, *(int(x.max()) + 1 for x in (region, self.region) if len(x))])
+        among = torch.isin(self.picture * many + self.region, picture * many + region)
+        return Looks(*(getattr(self, field.name)[among] for field in fields(self)))
 
     def told(self, look: CloseLook, state: RegionState) -> RegionState:
         """The state with what ``look`` makes of them."""
@@ -58,7 +70,7 @@ class Looks:
         assert state.boxes is not None
         place = self.region, self.picture
         boxes = state.boxes.detach()[self.picture, self.region]
-        told = look(self.begun, state.regions[place], boxes).to(state.regions.dtype)
+        told = look(self.begun, self.masks, state.regions[place], boxes).to(state.regions.dtype)
         return replace(state, regions=state.regions.index_put(place, told, accumulate=True))
 
 
@@ -117,7 +129,10 @@ class RegionCache:
             looks = Looks(
                 owners(each, device),
                 torch.cat([part["looked"] for part in kept]).to(device),
-                torch.cat([part["begun"] for part in kept]).float().to(device),
+                *(
+                    torch.cat([part[name] for part in kept]).float().to(device)
+                    for name in ("begun", "outlines")
+                ),
             )
         return EncodedPictures(state, matches, looks)
 
@@ -156,6 +171,7 @@ class RegionCache:
         if self.model.close_look is not None:
             whole = seen if self.whole is None else self.whole(sample.index).to(device)
             looks = Looks.at(self.model, state, [(seen, whole)])
-            parts["begun"], numbers["looked"] = looks.begun, looks.region
+            parts |= {"begun": looks.begun, "outlines": looks.masks}
+            numbers["looked"] = looks.region
         kept = {name: part.half() for name, part in parts.items()} | numbers
         return {name: part.cpu().clone() for name, part in kept.items()}

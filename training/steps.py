@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -178,9 +179,11 @@ class TrainingStep(nn.Module):
         phrases: list[str],
         phrase_words: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        if self.model.close_look is None or not isinstance(pictures, EncodedPictures):
+        if not isinstance(pictures, EncodedPictures) or pictures.looks is None:
             raise ValueError(f"preset {self.model.cfg.name} has no close look to train")
-        state = self._look(pictures, pictures.state, [])
+        # What has no name is not learned from.
+        seen = replace(pictures, looks=pictures.looks.of(pictures.matches))
+        state = self._look(seen, seen.state, [])
         losses = self._naming(state, truth, pictures.matches, phrases, phrase_words)
         return weighted_sum(losses, self.loss), {k: v.detach() for k, v in losses.items()}
 

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .close_look import SIDE
+from .close_look import CELLS, SIDE
 from .config import RelaConfig
 from .region_decoder import RegionState
 from .rela import STRIDE, ReLA
@@ -132,8 +132,8 @@ class _Image(_Step):
 
 
 class _Look(_Step):
-    def forward(self, crops: Tensor, regions: Tensor, boxes: Tensor) -> Tensor:
-        return self.model.tell_close(crops, regions, boxes)
+    def forward(self, crops: Tensor, masks: Tensor, regions: Tensor, boxes: Tensor) -> Tensor:
+        return self.model.tell_close(crops, masks, regions, boxes)
 
 
 class _Ground(_Step):
@@ -244,6 +244,7 @@ def trace_onnx(model: ReLA, part: str) -> bytes:
         free = {"images": {2: "height", 3: "width"}, "masks": {2: "rows", 3: "columns"}}
     elif part == "look":
         module, inputs = _Look(model), {"crops": torch.zeros(2, 3, SIDE, SIDE)}
+        inputs["masks"] = torch.zeros(2, CELLS, CELLS)
         inputs |= {"regions": torch.zeros(2, cfg.hidden_dim), "boxes": torch.full((2, 4), 0.5)}
         outputs = ["told"]
         free = {name: {0: "crops"} for name in (*inputs, "told")}

@@ -92,8 +92,9 @@ class ExportedReLA:
             return state
         return look_close(state, self._looks, self._tell_close, seen, whole)
 
-    def _tell_close(self, crops: Tensor, regions: Tensor, boxes: Tensor) -> Tensor:
-        return _call(self._run["look"], crops=crops, regions=regions, boxes=boxes)[0]
+    def _tell_close(self, crops: Tensor, masks: Tensor, regions: Tensor, boxes: Tensor) -> Tensor:
+        run = self._run["look"]
+        return _call(run, crops=crops, masks=masks, regions=regions, boxes=boxes)[0]
 
     def ground(self, state: RegionState, words: Tensor, word_mask: Tensor) -> RelaOutput:
         """As :meth:`ReLA.ground`, without the merged mask."""

@@ -101,11 +101,11 @@ class ReLA(nn.Module):
             return state
         return look_close(state, self.cfg.close_looks, self.tell_close, seen, whole)
 
-    def tell_close(self, crops: Tensor, regions: Tensor, boxes: Tensor) -> Tensor:
-        """Pixels (M, 3, S, S) 0..255 around the ``boxes`` (M, 4) of ``regions`` (M, C) -> what is
-        added to these (M, C)."""
+    def tell_close(self, crops: Tensor, masks: Tensor, regions: Tensor, boxes: Tensor) -> Tensor:
+        """Pixels (M, 3, S, S) 0..255 around the ``boxes`` (M, 4) of ``regions`` (M, C) and their
+        masks there (M, S / 8, S / 8), 0..1 -> what is added to the regions (M, C)."""
         assert self.close_look is not None
-        return self.close_look(self.begin_close(crops), regions, boxes)
+        return self.close_look(self.begin_close(crops), masks, regions, boxes)
 
     def begin_close(self, crops: Tensor) -> Tensor:
         """Pixels (M, 3, S, S) 0..255 -> what the trunk's first stages make of them."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from grex_ros.model import close_look, mask_refiner
-from grex_ros.model.close_look import REACH, SIDE, close_crops, likely_objects
+from grex_ros.model.close_look import CELLS, REACH, SIDE, close_crops, close_masks, likely_objects
 from grex_ros.model.efficientnet import EfficientNetLite0, LateStages
 from grex_ros.model.mask_refiner import cut
 from grex_ros.model.region_decoder import RegionState
@@ -137,21 +137,41 @@ def test_the_late_stages_go_on_where_the_trunk_begins() -> None:
     assert not any(m.training for m in late.train().modules() if isinstance(m, nn.BatchNorm2d))
 
 
+def test_a_mask_lies_in_its_square_as_the_object_lies_in_the_crop() -> None:
+    """An object of two cells by four, in a mask of another that covers the picture's right half."""
+    logits = torch.full((2, 24, 48), -20.0)
+    logits[0, 10:14, 6:8] = 20.0
+    logits[1, :, 24:] = 20.0
+    boxes = torch.tensor([[7 / 48, 12 / 24, 2 / 48, 4 / 24], [24 / 48, 12 / 24, 6 / 48, 12 / 24]])
+    one, other = close_masks(logits, boxes)
+    assert one.shape == other.shape == (CELLS, CELLS)
+    middle = CELLS // 2
+    high, wide = ((one > 0.5).any(axis).sum() for axis in (1, 0))
+    assert abs(int(high) - CELLS / REACH) <= 1 and abs(int(wide) - CELLS / REACH / 2) <= 1
+    assert one[middle, middle] > 0.99 and one[0].max() < 0.01  # beyond the square's margin: none
+    assert other[:, : middle - 1].max() < 0.01 and other[:, middle + 1 :].min() > 0.99
+    # Beyond the picture's edge it goes on, and a box that is no number is answered, too.
+    edge = close_masks(logits[1:], torch.tensor([[1.0, 0.5, 0.1, 0.1]]))
+    assert edge.min() > 0.99
+    assert close_masks(logits[:1], torch.full((1, 4), float("nan"))).isfinite().all()
+
+
 @torch.no_grad()
-def test_what_is_said_hangs_on_pixels_region_and_box() -> None:
+def test_what_is_said_hangs_on_pixels_mask_region_and_box() -> None:
     model = looking(SMALL)
     torch.manual_seed(1)
-    crops = torch.rand(2, 3, SIDE, SIDE) * 255
+    crops, masks = torch.rand(2, 3, SIDE, SIDE) * 255, torch.rand(2, CELLS, CELLS)
     regions, boxes = torch.randn(2, SMALL.hidden_dim), torch.rand(2, 4)
-    told = model.tell_close(crops, regions, boxes)
+    given = crops, masks, regions, boxes
+    told = model.tell_close(*given)
     assert told.shape == regions.shape
-    torch.testing.assert_close(  # each for itself
-        model.tell_close(crops[:1], regions[:1], boxes[:1]), told[:1], atol=1e-5, rtol=1e-5
-    )
+    alone = model.tell_close(*(part[:1] for part in given))  # each for itself
+    torch.testing.assert_close(alone, told[:1], atol=1e-5, rtol=1e-5)
     for other in (
-        (255 - crops, regions, boxes),
-        (crops, -regions, boxes),
-        (crops, regions, -boxes),
+        (255 - crops, masks, regions, boxes),
+        (crops, 1 - masks, regions, boxes),
+        (crops, masks, -regions, boxes),
+        (crops, masks, regions, -boxes),
     ):
         assert (model.tell_close(*other) - told).abs().max() > 1e-3
 

@@ -205,6 +205,7 @@ def moved(model: ReLA, name: str, value: float) -> Iterator[None]:
         "region_decoder.instance.target.layers.1.weight",
         "region_decoder.relevance.no_target.layers.1.bias",
         "close_look.tell.bias",
+        "close_look.outline.weight",
         "mask_refiner.out.bias",
     ],
 )

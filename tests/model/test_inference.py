@@ -42,6 +42,7 @@ def looking(cfg: RelaConfig) -> ReLA:
     model = ReLA(cfg).eval()
     if model.close_look is not None:
         torch.nn.init.normal_(model.close_look.tell.weight, std=0.1)
+        torch.nn.init.normal_(model.close_look.outline.weight, std=1e-3)
         for layer in model.close_look.late.modules():  # as they are made, little comes through
             if isinstance(layer, torch.nn.Conv2d):
                 torch.nn.init.kaiming_normal_(layer.weight)

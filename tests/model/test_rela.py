@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from grex_ros.model.close_look import SIDE
+from grex_ros.model.close_look import CELLS, SIDE
 from grex_ros.model.config import PRESETS, RelaConfig
 from grex_ros.model.generation import ChosenSets
 from grex_ros.model.guided_filter import GuidedFilter
@@ -135,8 +135,8 @@ def test_every_parameter_gets_a_gradient(preset: str) -> None:
     if model.close_look is not None:
         assert state.boxes is not None
         torch.nn.init.normal_(model.close_look.tell.weight)  # untrained, it stops all gradients
-        crops = torch.rand(2, 3, SIDE, SIDE) * 255
-        outputs.append(model.tell_close(crops, state.regions[:2, 0], state.boxes[0, :2]))
+        crops, there = torch.rand(2, 3, SIDE, SIDE) * 255, torch.rand(2, CELLS, CELLS)
+        outputs.append(model.tell_close(crops, there, state.regions[:2, 0], state.boxes[0, :2]))
     outputs += [*out.layer_targets, *(x for layer in state.layers for x in layer)]
     sum((x * torch.randn_like(x)).sum() for x in outputs if x is not None).backward()
     without = [p for p in model.parameters() if p.grad is None or not p.grad.any()]

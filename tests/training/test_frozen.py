@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from grex_ros.model.close_look import CELLS
 from grex_ros.model.efficientnet import EfficientNetLite0
 from grex_ros.model.rela import ReLA
 from tests.training.test_resume import SMALL
@@ -79,11 +80,13 @@ def test_what_is_seen_close_up_is_what_torch_sees() -> None:
     model = build_model(TrainConfig(steps=1, model=SMALL).rela).eval()
     look, crops = model.close_look, 255 * torch.rand(5, 3, 112, 112)
     assert look is not None
-    expected = look.sense(model.begin_close(crops))
+    torch.nn.init.normal_(look.outline.weight)
+    masks = torch.rand(5, CELLS, CELLS)
+    expected = look.sense(model.begin_close(crops), masks)
     model.requires_grad_(False)
     run_frozen_image(model)
     assert "begin" in vars(model.backbone) and "forward" in vars(look.late)
-    found = look.sense(model.begin_close(crops))
+    found = look.sense(model.begin_close(crops), masks)
     assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 

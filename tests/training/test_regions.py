@@ -78,6 +78,23 @@ def test_nothing_is_said_where_nothing_is_likely(model: ReLA) -> None:
     assert Looks.at(model, state, [(seen, seen)]).told(model.close_look, state) is state
 
 
+@torch.no_grad()
+def test_of_looks_those_at_objects_are_learned_from(model: ReLA) -> None:
+    pictures = [(picture(i), picture(i)) for i in (1, 2)]
+    state = model.encode_image(model.normalise([seen for seen, _ in pictures]))
+    assert state.objectness is not None
+    state.objectness[:] = torch.arange(float(SMALL.regions))  # the last are looked at
+    looks = Looks.at(model, state, pictures)
+    last = SMALL.regions - 1
+    matches = [(torch.tensor(found), torch.arange(len(found))) for found in ([0, last], [last - 2])]
+    kept = looks.of(matches)
+    assert kept.picture.tolist() == [0, 1] and kept.region.tolist() == [last, last - 2]
+    for mine, all_of_them in ((kept.begun, looks.begun), (kept.masks, looks.masks)):
+        assert torch.equal(mine, all_of_them[[looks.region.tolist().index(last), -3]])
+    none = looks.of([(torch.zeros(0, dtype=torch.int64),) * 2] * 2)
+    assert len(none.region) == len(none.begun) == len(none.masks) == 0
+
+
 def equal(one: EncodedPictures, other: EncodedPictures) -> None:
     assert one.looks is not None and other.looks is not None
     pairs = [
@@ -86,6 +103,7 @@ def equal(one: EncodedPictures, other: EncodedPictures) -> None:
         (one.looks.picture, other.looks.picture),
         (one.looks.region, other.looks.region),
         (one.looks.begun, other.looks.begun),
+        (one.looks.masks, other.looks.masks),
         *zip(one.matches[0] + one.matches[1], other.matches[0] + other.matches[1], strict=True),
     ]
     for a, b in pairs:
@@ -162,6 +180,11 @@ def test_looks_are_learned_alone_by_names(tmp_path: Path) -> None:
     assert {n.split(".")[0] for n in changed} == {"close_look", "region_decoder"}
     assert all(n.startswith(("close_look.", "region_decoder.alignment.")) for n in changed)
     assert any(n.startswith("close_look.late.stages.0.") for n in changed)
+    assert "close_look.outline.weight" in changed
+    wide = {
+        n for n, v in start.items() if n.startswith("close_look.late.") and v.shape[2:] == (5, 5)
+    }
+    assert wide and not wide & changed
     assert trainer.train_step(batch)["alignment"] < 0.5 * first["alignment"]
     assert len(list((tmp_path / "run" / "regions").iterdir())) == 4
 
@@ -178,7 +201,7 @@ def test_with_the_words_the_trunk_of_the_looks_keeps_its_weights(tmp_path: Path)
         trainer.train()
         changed = {n for n, v in trainer.model.state_dict().items() if not v.equal(start[n])}
         assert "close_look.tell.weight" in changed
-        assert not any(n.startswith("close_look.late.") for n in changed)
+        assert not any(n.startswith(("close_look.late.", "close_look.outline.")) for n in changed)
 
 
 def test_without_late_stages_of_its_own_a_look_begins_with_those_of_the_trunk(
