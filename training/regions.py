@@ -45,10 +45,10 @@ class Looks:
         crops, masks = [], []
         for i, (seen, whole) in enumerate(pictures):
             which = regions[i, likely[i]]
-            boxes = state.boxes[i, which].detach()
+            boxes = state.boxes[i, which]
             if len(boxes):
                 crops.append(close_crops(boxes, padded, seen, whole))
-                masks.append(close_masks(state.masks[i, which].detach(), boxes))
+                masks.append(close_masks(state.masks[i, which], boxes))
         begun = there = regions.new_zeros(0, dtype=torch.float32)
         if crops:
             layout = memory_format(regions.device)
@@ -59,8 +59,8 @@ class Looks:
     def of(self, matches: list[tuple[Tensor, Tensor]]) -> Looks:
         """Those at the regions that stand for objects."""
         picture, region, _ = flat_matches(matches)
-        many = max([1, *(int(x.max()) + 1 for x in (region, self.region) if len(x))])
-        among = torch.isin(self.picture * many + self.region, picture * many + region)
+        same = (self.picture[:, None] == picture) & (self.region[:, None] == region)
+        among = same.any(1)
         return Looks(*(getattr(self, field.name)[among] for field in fields(self)))
 
     def told(self, look: CloseLook, state: RegionState) -> RegionState:
@@ -125,15 +125,12 @@ class RegionCache:
         matches = [(part["matched"].to(device), part["objects"].to(device)) for part in kept]
         looks = None
         if self.model.close_look is not None:
-            each = [len(part["looked"]) for part in kept]
-            looks = Looks(
-                owners(each, device),
-                torch.cat([part["looked"] for part in kept]).to(device),
-                *(
-                    torch.cat([part[name] for part in kept]).float().to(device)
-                    for name in ("begun", "outlines")
-                ),
+            each = owners([len(part["looked"]) for part in kept], device)
+            looked, begun, outlines = (
+                torch.cat([part[name] for part in kept]).to(device)
+                for name in ("looked", "begun", "outlines")
             )
+            looks = Looks(each, looked, begun.float(), outlines.float())
         return EncodedPictures(state, matches, looks)
 
     def _parts(self, sample: Sample, device: torch.device) -> dict[str, Tensor]:
