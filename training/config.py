@@ -85,6 +85,7 @@ class TrainConfig:
     accumulation: int = 1  # passes before the weights change
     expressions: int = 8  # a picture; the official recipe has one
     substitution: float = 0.0  # share of expressions that come from another picture: no target
+    paraphrase: float = 0.0  # share of expressions in rarer words; not in the official recipe
     zoom: float = 0.0  # share of pictures that are scaled and stretched; not in the official recipe
     mirror: float = 0.0  # share of pictures that are mirrored, their words too; likewise
     learning_rate: float = 4e-4
@@ -131,7 +132,7 @@ class TrainConfig:
         for name in ("batch_size", "accumulation", "expressions"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: must be at least 1, not {getattr(self, name)}")
-        for name in ("substitution", "zoom", "mirror", "warmup", "ema_decay", "drop_path"):
+        for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}: must be between 0 and 1, not {getattr(self, name)}")
         for name in _AT_LEAST_0:
@@ -185,6 +186,7 @@ class TrainConfig:
         return config
 
 
+_SHARES = ("substitution", "paraphrase", "zoom", "mirror", "warmup", "ema_decay", "drop_path")
 _AT_LEAST_0 = (
     *("minutes", "steps", "image_size", "learning_rate", "backbone_learning_rate", "workers"),
     *("frozen_stages", "text_layers", "weight_decay", "clip_norm", "overlay_minutes", "seed"),

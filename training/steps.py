@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from grex_ros.model.efficientnet import EfficientNetLite0
-from grex_ros.model.generation import PAD, Vocabulary
+from grex_ros.model.generation import PAD, UNKNOWN, Vocabulary
 from grex_ros.model.guided_filter import GuidedFilter
 from grex_ros.model.region_decoder import RegionState
 from grex_ros.model.rela import ReLA
@@ -205,13 +205,16 @@ class TrainingStep(nn.Module):
 
 def target_sentences(vocabulary: Vocabulary, samples: list[Sample], most: int) -> Tensor:
     """Word ids (B*E, T) of all expressions, begun and ended, without verbs and courtesies; those
-    without a target, and those of ``most`` words or more, are rows of padding."""
+    without a target, those of ``most`` words or more and those with a word that is not in the
+    vocabulary are rows of padding."""
     said = [
         bare(text) if meant.any() else ""
         for sample in samples
         for text, meant in zip(sample.texts, sample.truth.meant, strict=True)
     ]
-    return vocabulary.encode(said, most)
+    rows = vocabulary.encode(said, most)
+    rows[(rows == UNKNOWN).any(1)] = PAD
+    return rows
 
 
 class PretrainedClasses:

@@ -100,6 +100,7 @@ def load_pictures(records: list[list[Record]], cfg: RelaConfig, config: TrainCon
             config.substitution,
             config.mirror * augment,
             config.only_refiner,
+            config.paraphrase,
         )
         for r in records
     ]

@@ -18,6 +18,7 @@ from grex_ros.scenes.objects import COLORS, KINDS
 from grex_ros.scenes.programs import evaluate, is_clear
 from tests.scenes.random_views import random_view
 from training import generate
+from training.dataset import paraphrase
 from training.dataset.unseen_phrases import ENTRIES, UnseenWording
 
 WORDING_FILES = (
@@ -32,8 +33,9 @@ def words_we_train_with() -> set[str]:
     nouns = [name for names in vocabulary.NOUNS.values() for pair in names for name in pair]
     nouns += [vocabulary.plural(noun) for noun in (*KINDS, *vocabulary.ABSENT_NOUNS)]
     words = {word for name in (*nouns, *KINDS, *COLORS) for word in WORD.findall(name)}
-    for name in WORDING_FILES:
-        for text in strings(ast.parse((folder / f"{name}.py").read_text())):
+    files = [folder / f"{name}.py" for name in WORDING_FILES]
+    for file in (*files, Path(paraphrase.__file__)):
+        for text in strings(ast.parse(file.read_text())):
             words |= set(WORD.findall(text.lower()))
     return words
 

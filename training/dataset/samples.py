@@ -18,6 +18,7 @@ from training.outlines import Closeup
 
 from . import official
 from .mirror import mirrored_text
+from .paraphrase import paraphrased
 from .photometric import photometric
 from .records import DatasetError, Record, instance_mask, merged_mask, read_image
 from .substitution import Substitutes
@@ -64,6 +65,7 @@ class TrainingPictures:
         closeups: keep the pictures and their objects at their own size, too; none is zoomed.
         zoom: share of pictures that are scaled and stretched (:mod:`.zoom`).
         substitution: share of expressions that come from another picture (:mod:`.substitution`).
+        paraphrase: share of expressions that are said in rarer words (:mod:`.paraphrase`).
     """
 
     def __init__(
@@ -76,11 +78,12 @@ class TrainingPictures:
         substitution: float = 0.0,
         mirror: float = 0.0,
         closeups: bool = False,
+        paraphrase: float = 0.0,
     ) -> None:
         self.records = [r for r in records if r.instances and r.expressions]
         self.cfg, self.count, self.augment = cfg, expressions, augment
         self.zoom, self.substitution, self.mirror = zoom, substitution, mirror
-        self.closeups = closeups
+        self.closeups, self.paraphrase = closeups, paraphrase
         self.substitutes = Substitutes(self.records if substitution else ())
         self._objects: dict[tuple[int, bool], tuple[np.ndarray, np.ndarray]] = {}
 
@@ -98,7 +101,10 @@ class TrainingPictures:
         for row, k in enumerate(chosen):
             expression = record.expressions[k]
             foreign = rng.random() < self.substitution and self.substitutes.draw(record, rng)
-            said.texts.append(foreign or expression.text)
+            text = foreign or expression.text
+            if rng.random() < self.paraphrase:
+                text = paraphrased(text, rng)
+            said.texts.append(text)
             for ann_id in () if foreign else expression.ann_ids:
                 said.meant[row, column[ann_id]] = 1
         return said
