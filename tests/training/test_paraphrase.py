@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from grex_ros.model.config import RelaConfig
 from grex_ros.scenes.expressions import compose
 from tests.scenes.random_views import random_view
 from tests.training.test_mixture import record
+from training.dataset import paraphrase
 from training.dataset.paraphrase import WAYS, paraphrased
 from training.dataset.samples import TrainingPictures
 
@@ -32,6 +34,8 @@ def all_of(text: str) -> set[str]:
         ("a huge red bus", "an enormous reddish coach"),
         ("every animal that is not gray", "each and every creature that isn't gray"),
         ("the two cats at the bottom", "the two felines in the lower area"),
+        ("the box nearest to the hat", "the box most close to the hat"),
+        ("the box nearest to us", "the box in the foreground"),
     ],
 )  # fmt: skip
 def test_what_is_said_otherwise(text: str, some: str) -> None:
@@ -46,7 +50,7 @@ def test_what_is_said_otherwise(text: str, some: str) -> None:
         "teddy bear on the left side of the table",  # of the table, not of the picture
         "can of soup",
         "the ball",  # may be a sports ball, too
-        "the unicorn",
+        "the nearest unicorn",  # nearest the camera, and nothing else is named
     ],
 )
 def test_what_is_said_in_one_way(text: str) -> None:
@@ -67,6 +71,17 @@ def test_no_way_leads_to_another_side_colour_or_size() -> None:
                     others = [other for other in words if other != word]
                     for way in ways:
                         assert not re.search(rf"(?<!not )\b({'|'.join(others)})", way), (said, way)
+
+
+def test_every_way_is_listed_once() -> None:
+    """A second list would take the place of the first."""
+    lists = paraphrase._LEFT + paraphrase._UP + paraphrase._WORDS
+    lines = re.sub(r"\n +", " ", lists).splitlines()
+    said = [words for line in lines for words in line.partition(":")[0].split(", ") if words]
+    kinds = re.findall(r"([\w ]+): ", " ".join(paraphrase._NOUNS.split()))
+    for listed in (said, kinds):
+        assert len(listed) > 50
+        assert not [words for words, count in Counter(listed).items() if count > 1]
 
 
 def test_left_and_right_have_the_same_ways() -> None:

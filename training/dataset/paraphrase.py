@@ -17,8 +17,8 @@ from grex_ros.scenes.vocabulary import NOUNS, plural, with_article
 
 EXCHANGED = 0.5  # of the words and phrases that have another
 
-# Words | others ...: what stands before the colon, said as one of what stands behind it. Of what
-# begins alike, the longest is taken; with nothing behind the colon, it stays.
+# What stands before the colon is said as one of what stands behind it. Of what begins alike, the
+# longest is taken; with nothing behind the colon, it stays.
 _LEFT = """
 leftmost, left-most, furthest left, far left: extreme left, most left, most leftward
 on the left: over on the left-hand part, at left, sitting on the left, found at the left
@@ -46,19 +46,19 @@ _OPPOSITE = {
 _WORDS = """
 can you, find me, give me a mask of:
 can of, cans of, piece of, pieces of, bottle of, jar of, box of, loaf of, pan of:
-nearest, front: near, frontal
-closest to the camera, nearest to the camera, closest to me, nearest to us: in the foreground,
-    at the near end, close up, closest to the lens, nearest the lens
+front: near, frontal
+closest to the camera, nearest to the camera, nearest the camera, closest to me, nearest to us:
+    in the foreground, at the near end, close up, closest to the lens, nearest the lens
 farthest, furthest, most distant: most remote, most faraway
 furthest away, farthest away, furthest back, at the very back, farthest from the camera:
     in the background, at the far end, most remote from here, deepest in the picture
-middle, center, central: midmost, mid, halfway
+middle, center, central: midmost, mid
 in the middle, in the center: at the midpoint, right in the middle, halfway across, at the centre
 in front of, just in front of: before, ahead of, at the front of
 behind, at the back of, in back of: beyond, past, in the back of, hidden behind
 next to, beside, near, close to, by: by the side of, nearby, in the vicinity of, not far from,
     close by, side by side with, near to, right by
-closest to, nearest to, nearest: at the smallest distance from, most close to, the nearest one to
+closest to, nearest to: at the smallest distance from, most close to, the nearest one to
 largest, biggest: greatest, most massive, hugest, most enormous
 smallest, tiniest, littlest: most tiny, minutest, most little
 larger, bigger: greater, more massive
@@ -73,7 +73,7 @@ all of the, every one of the: each and every one of the, every last one of the, 
 all the: the entire set of, the full set of
 every, each: each and every, every last
 everything, anything: every last thing, each object, every entity
-both of the, both the: the couple of, either of the
+both of the, both the: the couple of, the pair of
 object, thing, item: entity, element
 objects, things, items: entities, elements
 that is not, which is not: that isn't, which isn't, not being
@@ -110,14 +110,14 @@ animals: creatures, beasts
 """
 # Kind: names that training else never hears.
 _NOUNS = """
-banana: plantain; block: brick, toy brick; book: volume, paperback; bottle: flask;
+banana: plantain; block: brick, toy brick; book: volume, tome; bottle: flask;
 bowl: basin; camera: photo camera; cap: ball cap; comb: hair comb; cutting board: cutting plank;
 drill: electric drill, cordless drill; flashlight: hand lamp; fork: table fork;
-game controller: controller; glass: tumbler; glove: mitten; hammer: mallet; jar: preserving jar;
+game controller: controller; glass: tumbler; hammer: mallet; jar: preserving jar;
 knife: blade; lamp: reading lamp; mug: beaker; pan: skillet; paddle: table tennis paddle;
 pen: ballpoint, biro; pitcher: ewer, carafe; plate: dinner plate, dish; salt shaker: salt cellar;
 scale: weighing scale; screwdriver: turnscrew; spoon: tablespoon, teaspoon;
-stapler: staple gun; tape: sticky tape, adhesive tape; teapot: kettle, tea kettle;
+tape: sticky tape, adhesive tape; teapot: kettle, tea kettle;
 telephone: handset, desk phone; toaster: bread toaster; tray: platter; vase: flower vase, urn;
 watch: timepiece; person: individual; bicycle: pushbike; car: auto, motorcar; airplane: airliner;
 bus: coach; boat: watercraft; cat: feline; dog: hound, canine; horse: steed, pony; cow: bovine;
