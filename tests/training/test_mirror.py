@@ -18,7 +18,18 @@ from training.dataset.mirror import mirrored_text
 from training.dataset.samples import TrainingPictures
 from training.train import load_pictures
 
-WORDS = ["left", "right", "leftmost", "right-most", "left-hand", "upright", "leftover", "cup", "of"]
+WORDS = [
+    "left",
+    "right",
+    "leftmost",
+    "right-most",
+    "left-hand",
+    "leftward",
+    "upright",
+    "leftover",
+    "cup",
+    "of",
+]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +38,7 @@ WORDS = ["left", "right", "leftmost", "right-most", "left-hand", "upright", "lef
         ("the leftmost cup", "the rightmost cup"),
         ("left-most cup, right-hand bowl", "right-most cup, left-hand bowl"),
         ("left of the plate on the right", "right of the plate on the left"),
+        ("leftward of the most rightward cup", "rightward of the most leftward cup"),
         ("the second one from the right.", "the second one from the left."),
         ("an upright bottle with bright leftovers", "an upright bottle with bright leftovers"),
         ("the tallest bottle behind it", "the tallest bottle behind it"),

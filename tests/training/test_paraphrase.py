@@ -13,6 +13,7 @@ from grex_ros.scenes.expressions import compose
 from tests.scenes.random_views import random_view
 from tests.training.test_mixture import record
 from training.dataset import paraphrase
+from training.dataset.mirror import mirrored_text
 from training.dataset.paraphrase import WAYS, paraphrased
 from training.dataset.samples import TrainingPictures
 
@@ -89,6 +90,12 @@ def test_left_and_right_have_the_same_ways() -> None:
         if "left" in said:
             other = [way.replace("left", "right") for way in ways]
             assert list(WAYS[said.replace("left", "right")]) == other, said
+
+
+def test_a_mirrored_picture_mirrors_what_is_exchanged() -> None:
+    """Words are exchanged first, and then mirrored with their picture."""
+    for said, ways in WAYS.items():
+        assert tuple(map(mirrored_text, ways)) == WAYS[mirrored_text(said)], said
 
 
 def test_the_number_stays() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 OTHER = {"left": "right", "right": "left"}
-SIDE = re.compile(r"\b(left|right)(?=most\b|\b)")
+SIDE = re.compile(r"\b(left|right)(?=(?:most|ward)?\b)")
 
 
 def mirrored_text(text: str) -> str:
     """``text`` as it is true of the mirrored picture: left and right change places, also in
-    "leftmost" and "right-hand". Lower case, as in all datasets."""
+    "leftmost", "leftward" and "right-hand". Lower case, as in all datasets."""
     return SIDE.sub(lambda side: OTHER[side[1]], text)

@@ -53,11 +53,11 @@ farthest, furthest, most distant: most remote, most faraway
 furthest away, farthest away, furthest back, at the very back, farthest from the camera:
     in the background, at the far end, most remote from here, deepest in the picture
 middle, center, central: midmost, mid
-in the middle, in the center: at the midpoint, right in the middle, halfway across, at the centre
+in the middle, in the center: at the midpoint, just in the middle, halfway across, at the centre
 in front of, just in front of: before, ahead of, at the front of
 behind, at the back of, in back of: beyond, past, in the back of, hidden behind
 next to, beside, near, close to, by: by the side of, nearby, in the vicinity of, not far from,
-    close by, side by side with, near to, right by
+    close by, side by side with, near to, hard by
 closest to, nearest to: at the smallest distance from, most close to, the nearest one to
 largest, biggest: greatest, most massive, hugest, most enormous
 smallest, tiniest, littlest: most tiny, minutest, most little
