@@ -35,7 +35,7 @@ def draw(rows: list[dict[str, float]], out: Path) -> None:
             axis.plot(minutes, [row.get(name, float("nan")) for row in rows], label=name)
         axis.set(title=title, xlabel="minutes of training", ylabel="loss", yscale="log")
         axis.grid(alpha=0.3)
-        axis.legend(loc="upper right", fontsize=8)
+        axis.legend(fontsize=8)
     figure.suptitle(f"{int(rows[-1]['step'])} steps")
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
