@@ -35,7 +35,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from grex_ros.grounding.membership import sigmoid
+from grex_ros.grounding.membership import raised, sigmoid
 from grex_ros.grounding.reading import Calibration
 from grex_ros.metrics import grec, gres
 from training.dataset.load import leave_out, load_dataset
@@ -73,7 +73,7 @@ class Scores:
     def measure(self, target: float, no_target: float) -> dict[str, float | None]:
         """The measures in percent if the scores were shifted so; None where nothing counts."""
         refusal = sigmoid(self.no_target + no_target)
-        scores = sigmoid(self.targets + target) * (1 - refusal)[:, None]
+        scores = raised(sigmoid(self.targets), target) * (1 - refusal)[:, None]
         kept = (scores >= 0.5).sum(1) * (refusal < 0.5)
         rows, nothing = np.arange(len(kept)), self.meant == 0
         return {
@@ -111,9 +111,10 @@ def collect(grounder: Grounder, records: Sequence[Record], progress: Progress) -
     """Asks a Grounder every expression of the records, once. DatasetError as in read_image."""
     from grex_ros.grounding.reading import Thresholds
 
-    # As far shifted as will be tried, so that every object that may ever count is there.
-    far = Calibration(target=LARGEST, no_target=-LARGEST)
-    grounder.calibration, grounder.thresholds = far, Thresholds()
+    # As far as shifts will be tried, so that every object that may ever count is there.
+    far = Calibration(no_target=-LARGEST)
+    grounder.calibration = far
+    grounder.thresholds = Thresholds(target=0.5 * float(sigmoid(np.float64(-LARGEST))))
     rows = []
     for record in progress.track(records, description="scores"):
         grounder.set_image(read_image(record))
@@ -278,7 +279,7 @@ def _row(
     for thing in answer.objects:
         x0, y0, x1, y1 = thing.box
         painted[y0:y1, x0:x1] |= thing.mask
-        logits.append(_logit(thing.score / (1 - refusal)) - far.target)
+        logits.append(_logit(thing.score / (1 - refusal)))
         found = [item.box for item in answer.objects[: len(logits)]]
         ones = [1.0] * len(found)
         iou.append(

@@ -88,6 +88,7 @@ class TrainConfig:
     paraphrase: float = 0.0  # share of expressions in rarer words; not in the official recipe
     zoom: float = 0.0  # share of pictures that are scaled and stretched; not in the official recipe
     mirror: float = 0.0  # share of pictures that are mirrored, their words too; likewise
+    mirrored_looks: float = 0.0  # share of pictures that a close look sees mirrored; freeze_image
     learning_rate: float = 4e-4
     backbone_learning_rate: float = 1e-4
     frozen_stages: int = 2  # of the trunk; not in the official recipe
@@ -129,6 +130,8 @@ class TrainConfig:
             raise ConfigError("only_refiner: leaves nothing for freeze_image and freeze_grounding")
         if self.only_looks and (self.freeze_grounding or not self.freeze_image):
             raise ConfigError("only_looks: needs freeze_image, and no freeze_grounding")
+        if self.mirrored_looks and not (self.freeze_image and self.rela.close_looks):
+            raise ConfigError("mirrored_looks: needs freeze_image, and a preset with close looks")
         for name in ("batch_size", "accumulation", "expressions"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: must be at least 1, not {getattr(self, name)}")
@@ -186,7 +189,10 @@ class TrainConfig:
         return config
 
 
-_SHARES = ("substitution", "paraphrase", "zoom", "mirror", "warmup", "ema_decay", "drop_path")
+_SHARES = (
+    *("substitution", "paraphrase", "zoom", "mirror", "mirrored_looks"),
+    *("warmup", "ema_decay", "drop_path"),
+)
 _AT_LEAST_0 = (
     *("minutes", "steps", "image_size", "learning_rate", "backbone_learning_rate", "workers"),
     *("frozen_stages", "text_layers", "weight_decay", "clip_norm", "overlay_minutes", "seed"),

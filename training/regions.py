@@ -93,6 +93,8 @@ class RegionCache:
         folder: for the files; None keeps them in memory. They are of these weights alone.
         whole: a sample's picture (3, H, W) uint8 at its own size by the sample's index, for a model
             that looks close.
+        mirrored: share of pictures whose close looks are at mirrored crops: what an object is does
+            not hang on which side it shows.
     """
 
     def __init__(
@@ -100,9 +102,10 @@ class RegionCache:
         model: ReLA,
         folder: Path | None = None,
         whole: Callable[[int], Tensor] | None = None,
+        mirrored: float = 0.0,
     ) -> None:
-        self.model, self.folder, self.whole = model, folder, whole
-        self._kept: dict[int, dict[str, Tensor]] = {}
+        self.model, self.folder, self.whole, self.mirrored = model, folder, whole, mirrored
+        self._kept: dict[str, dict[str, Tensor]] = {}
 
     @torch.no_grad()
     def __call__(self, samples: list[Sample], device: torch.device) -> EncodedPictures:
@@ -134,14 +137,22 @@ class RegionCache:
         return EncodedPictures(state, matches, looks)
 
     def _parts(self, sample: Sample, device: torch.device) -> dict[str, Tensor]:
+        parts = self._once(str(sample.index), lambda: self._encode(sample, device))
+        if self.mirrored and torch.rand(()) < self.mirrored:
+            name = f"{sample.index}.mirrored"
+            parts = parts | self._once(name, lambda: self._look_mirrored(sample, parts, device))
+        return parts
+
+    def _once(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """What ``make`` gives, or has given under this name."""
         if self.folder is None:
-            if sample.index not in self._kept:
-                self._kept[sample.index] = self._encode(sample, device)
-            return self._kept[sample.index]
-        file = self.folder / f"{sample.index}.pt"
+            if name not in self._kept:
+                self._kept[name] = make()
+            return self._kept[name]
+        file = self.folder / f"{name}.pt"
         if file.is_file():
             return torch.load(file, weights_only=True)
-        parts = self._encode(sample, device)
+        parts = make()
         mine = file.with_suffix(f".{os.getpid()}")
         # On a full disk the picture is encoded again when it comes again.
         with contextlib.suppress(OSError, RuntimeError):
@@ -166,9 +177,27 @@ class RegionCache:
         }
         numbers = {"matched": regions, "objects": objects}
         if self.model.close_look is not None:
-            whole = seen if self.whole is None else self.whole(sample.index).to(device)
-            looks = Looks.at(self.model, state, [(seen, whole)])
+            looks = Looks.at(self.model, state, [(seen, self._whole(sample, device))])
             parts |= {"begun": looks.begun, "outlines": looks.masks}
             numbers["looked"] = looks.region
         kept = {name: part.half() for name, part in parts.items()} | numbers
         return {name: part.cpu().clone() for name, part in kept.items()}
+
+    def _whole(self, sample: Sample, device: torch.device) -> Tensor:
+        return (sample.pixels if self.whole is None else self.whole(sample.index)).to(device)
+
+    @torch.no_grad()
+    def _look_mirrored(
+        self, sample: Sample, parts: dict[str, Tensor], device: torch.device
+    ) -> dict[str, Tensor]:
+        """What of ``parts`` is of the crops, for mirrored ones."""
+        begun, masks = parts["begun"], parts["outlines"].flip(-1)
+        if len(begun):
+            boxes = parts["boxes"][parts["looked"]].float().to(device)
+            height, width = parts["features"].shape[1:]
+            padded = 4 * height, 4 * width
+            seen = sample.pixels.to(device)
+            crops = close_crops(boxes, padded, seen, self._whole(sample, device)).flip(-1)
+            layout = memory_format(device)
+            begun = self.model.begin_close(crops.contiguous(memory_format=layout)).half().cpu()
+        return {"begun": begun.clone(), "outlines": masks}

@@ -154,7 +154,7 @@ class Trainer:
         )
         self.step_module, self.optimizer = self.accelerator.prepare(step, torch.optim.AdamW(groups))
         self.model: ReLA = self.accelerator.unwrap_model(self.step_module).model
-        kept = RegionCache(self.model, out / "regions", self.pictures.whole)
+        kept = RegionCache(self.model, out / "regions", self.pictures.whole, config.mirrored_looks)
         if not state and self.accelerator.is_main_process:
             shutil.rmtree(out / "regions", ignore_errors=True)  # of other weights
         self.accelerator.wait_for_everyone()

@@ -31,7 +31,7 @@ from grex_ros.model.text_encoder import Tokenizer, tokenizer_for
 
 from .description import Description, Region, read_regions, same_objects
 from .device import PRECISIONS, check_precision, choose_device
-from .membership import Floats, membership, shifted, sigmoid
+from .membership import Floats, membership, raised, sigmoid
 from .objects import Grounding, Status
 from .pictures import PictureLoader, full_size, given_tensors
 from .reading import (
@@ -357,7 +357,7 @@ class Grounder:
         if regions:
             boxes = boxes.reshape(len(texts), regions, 4)
             target = membership(target, count if count.size else None, boxes)
-            target = shifted(target, shifts.target)
+            target = raised(target, shifts.target)
         return [
             self._answer(text, float(no_target[i]), target[i], out, i)
             for i, text in enumerate(texts)

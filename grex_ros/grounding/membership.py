@@ -71,6 +71,18 @@ def shifted(chance: Floats | np.float64, shift: float) -> Floats:
     return np.asarray(odds / (odds + (1 - chance)))
 
 
+def raised(member: Floats, shift: float) -> Floats:
+    """Probabilities (B, Q) as of :func:`membership` with ``shift`` added to the logits of as many
+    regions of a row as are expected to be members, best first, at least one: where one object is
+    meant and two are about as likely, a shift for all would make both of them the answer. A
+    negative shift is for all."""
+    if shift < 0:
+        return shifted(member, shift)
+    expected = np.maximum(np.rint(member.sum(1, keepdims=True)), 1)
+    rank = np.argsort(np.argsort(-member, 1, kind="stable"), 1)
+    return np.where(rank < expected, shifted(member, shift), member)
+
+
 def sigmoid(x: Floats) -> Floats:
     """Probabilities of logits."""
     return np.asarray(0.5 * (1 + np.tanh(x / 2)))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from grex_ros.grounding.membership import Floats, membership, shifted, sigmoid
+from grex_ros.grounding.membership import Floats, membership, raised, shifted, sigmoid
 
 REGIONS, COUNTS = 5, 4
 APART = np.array([[[0.1 + 0.2 * i, 0.5, 0.1, 0.1] for i in range(REGIONS)]])
@@ -91,3 +91,28 @@ def test_shifting_adds_to_the_logit(chance: float, shift: float) -> None:
 def test_no_shift_is_too_large(shift: float) -> None:
     found = shifted(np.array([0.0, 0.5, 1.0]), shift)
     np.testing.assert_allclose(found, [0.0, float(shift > 0), 1.0], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("member", "passing"),
+    [
+        ([0.4, 0.35, 0.25, 0.0], [0]),  # one is meant
+        ([0.0, 0.35, 0.25, 0.4], [3]),
+        ([0.9, 0.4, 0.35, 0.35], [0, 1]),  # two
+        ([0.99, 0.6, 0.55, 0.1], [0, 1, 2]),  # two are raised; the third needs no shift
+        ([0.3, 0.1, 0.0, 0.0], [0]),  # so unsure that none is expected
+        ([0.4, 0.4, 0.2, 0.0], [0]),  # of equals the first
+    ],
+)
+def test_a_shift_raises_as_many_as_are_expected(member: list[float], passing: list[int]) -> None:
+    rows = np.array([member, [0.1, 0.1, 0.1, 0.1]])
+    found = raised(rows, 1.0)
+    assert np.flatnonzero(found[0] >= 0.5).tolist() == passing
+    moved = found[0] != rows[0]
+    np.testing.assert_array_equal(found[0][moved], shifted(rows[0][moved], 1.0))
+
+
+def test_a_negative_shift_is_for_all() -> None:
+    member = np.array([[0.9, 0.6, 0.1]])
+    np.testing.assert_array_equal(raised(member, -1.0), shifted(member, -1.0))
+    np.testing.assert_array_equal(raised(member, 0.0), member)

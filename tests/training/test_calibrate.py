@@ -75,17 +75,18 @@ def test_the_objective_decides() -> None:
 
 
 def test_measures_count_the_objects_that_pass() -> None:
-    """Both objects are meant; scores have the factor 1 - no-target score."""
+    """Two are meant, as are expected of three; scores have the factor 1 - no-target score."""
     scores = Scores(
         no_target=np.array([-9.0, -9.0]),
-        targets=np.array([[2.0, -1.0], [-1.5, -math.inf]]),
-        iou=np.array([[0.0, 0.4, 0.9], [1.0, 0.0, 0.0]]),
-        right=np.array([[False, False, True], [True, False, False]]),
+        targets=np.array([[2.0, -0.3, -0.4], [-1.5, -math.inf, -math.inf]]),
+        iou=np.array([[0.0, 0.4, 0.9, 0.6], [1.0, 0.0, 0.0, 0.0]]),
+        right=np.array([[False, False, True, False], [True, False, False, False]]),
         meant=np.array([2, 0]),
     )
     assert scores.measure(0, 0)["giou"] == pytest.approx(70.0)
     assert scores.measure(1.1, 0) == {"giou": 95.0, "n_acc": 100.0, "t_acc": 100.0, "pr_f1": 100.0}
-    assert scores.measure(3.0, -3.0)["giou"] == pytest.approx(45.0)
+    assert scores.measure(3.0, -3.0)["giou"] == pytest.approx(45.0)  # the third is not raised
+    assert scores.measure(-3.0, 0)["giou"] == pytest.approx(50.0)
     assert scores.measure(0, 8.5)["t_acc"] == 100.0 and scores.measure(0, 8.9)["t_acc"] == 0.0
     assert scores.measure(0, 3.0)["t_acc"] == 100.0 and scores.measure(0, 9.1)["t_acc"] == 0.0
 

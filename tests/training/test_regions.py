@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from grex_ros.model.close_look import close_crops
 from grex_ros.model.rela import ReLA
 from tests.model.test_inference import looking
 from tests.model.test_rela import SMALL, picture
@@ -132,6 +133,43 @@ def test_looks_are_at_the_picture_at_its_own_size(model: ReLA) -> None:
     assert apart > 0.1 * fine.looks.begun.abs().max()
 
 
+@torch.no_grad()
+def test_mirrored_looks_are_at_mirrored_crops(
+    model: ReLA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = RegionCache(model, None, whole)(samples(), CPU)
+    cache = RegionCache(model, tmp_path, whole, mirrored=1.0)
+    found = cache(samples(), CPU)
+    assert plain.looks is not None and found.looks is not None
+    assert torch.equal(found.looks.masks, plain.looks.masks.flip(-1))
+    assert torch.equal(found.state.regions, plain.state.regions)
+    monkeypatch.setattr("training.regions.close_crops", lambda *a: close_crops(*a).flip(-1))
+    expected = RegionCache(model, None, whole)(samples(), CPU).looks
+    assert expected is not None
+    # Boxes were kept in half precision, so crops are off by parts of a pixel.
+    apart = (found.looks.begun - expected.begun).abs().mean()
+    assert apart < 0.05 * (found.looks.begun - plain.looks.begun).abs().mean()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("0.mirrored.pt", "0.pt", "1.mirrored.pt", "1.pt")
+    ]
+    for name in ("_encode", "_look_mirrored"):
+        monkeypatch.setattr(cache, name, lambda *_: pytest.fail("once more"))
+    equal(cache(samples(), CPU), found)
+
+
+def test_a_share_of_the_looks_is_mirrored(model: ReLA) -> None:
+    plain, half = (RegionCache(model, None, whole, mirrored=share) for share in (0.0, 0.5))
+    straight = plain(samples()[:1], CPU).looks
+    assert straight is not None
+    torch.manual_seed(0)
+    same = 0
+    for _ in range(40):
+        looks = half(samples()[:1], CPU).looks
+        assert looks is not None
+        same += torch.equal(looks.begun, straight.begun)
+    assert 8 < same < 32
+
+
 def test_a_full_disk_costs_time_alone(
     model: ReLA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,3 +266,9 @@ def test_looks_alone_need_a_frozen_image_part() -> None:
     for changes in ({}, {"freeze_image": True, "freeze_grounding": True}):
         with pytest.raises(ConfigError, match="only_looks: needs freeze_image"):
             TrainConfig(steps=1, only_looks=True, **changes)
+
+
+def test_mirrored_looks_need_looks_on_a_frozen_image_part() -> None:
+    for changes in ({}, {"freeze_image": True, "model": {"close_looks": 0}}):
+        with pytest.raises(ConfigError, match="mirrored_looks: needs freeze_image"):
+            TrainConfig(steps=1, mirrored_looks=0.5, **changes)
