@@ -5,9 +5,10 @@
     python -m training.calibrate in.safetensors out.safetensors --target 0.8 --no-target -0.85
 
 A model is trained on more, or fewer, expressions without a target than a robot will hear, and says
-"no target" too often, or too seldom. Three shifts put that right: of the target logits, of the
-no-target logit, and of the masks' logits. They are found on pictures that the weights were not
-trained on, of a training split (val and test stay unseen), from scores that are collected once.
+"no target" too often, or too seldom. Three shifts put that right: of the target logits (of as many
+objects as are expected, see ``membership.raised``), of the no-target logit, and of the masks'
+logits. They are found on pictures that the weights were not trained on, of a training split (val
+and test stay unseen), from scores that are collected once.
 
 **Shifts and not thresholds**, because 0.5 is then "as likely as not" in every score that is
 published: a planner that compares scores, weighs them or has a threshold of its own goes on as it

@@ -41,7 +41,8 @@ class Thresholds:
 @dataclass(frozen=True)
 class Calibration:
     """What a checkpoint's calibration adds to the model's logits, so that 0.5 is the right
-    threshold of target scores, no-target scores and pixels; see ``training.calibrate``."""
+    threshold of target scores (see ``membership.raised``), no-target scores and pixels; see
+    ``training.calibrate``."""
 
     target: float = 0.0
     no_target: float = 0.0
