@@ -42,6 +42,8 @@ WORDS = [
         ("the second one from the right.", "the second one from the left."),
         ("an upright bottle with bright leftovers", "an upright bottle with bright leftovers"),
         ("the tallest bottle behind it", "the tallest bottle behind it"),
+        ("the cup right next to the left bowl", "the cup right next to the right bowl"),
+        ("the cup on the right next to the bowl", "the cup on the left next to the bowl"),
     ],
 )
 def test_left_and_right_change_places(text: str, mirrored: str) -> None:

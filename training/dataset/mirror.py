@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 OTHER = {"left": "right", "right": "left"}
-SIDE = re.compile(r"\b(left|right)(?=(?:most|ward)?\b)")
+# "Right next to" says how near, unless it is "the right".
+SIDE = re.compile(r"\b(left|(?<=the )right|right(?! next to\b))(?=(?:most|ward)?\b)")
 
 
 def mirrored_text(text: str) -> str:
