@@ -115,7 +115,7 @@ def collect(grounder: Grounder, records: Sequence[Record], progress: Progress) -
     # As far as shifts will be tried, so that every object that may ever count is there.
     far = Calibration(no_target=-LARGEST)
     grounder.calibration = far
-    grounder.thresholds = Thresholds(target=0.5 * float(sigmoid(np.float64(-LARGEST))))
+    grounder.thresholds = Thresholds(target=0.5 * float(sigmoid(np.array(-LARGEST))))
     rows = []
     for record in progress.track(records, description="scores"):
         grounder.set_image(read_image(record))

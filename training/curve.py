@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import statistics
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +37,10 @@ def draw(rows: list[dict[str, float]], out: Path) -> None:
             axis.plot(minutes, [row.get(name, float("nan")) for row in rows], label=name)
         axis.set(title=title, xlabel="minutes of training", ylabel="loss", yscale="log")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
+        below = (0.5, -0.13)
+        axis.legend(
+            fontsize=8, ncols=len(names), loc="upper center", bbox_to_anchor=below, frameon=False
+        )
     figure.suptitle(f"{int(rows[-1]['step'])} steps")
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
@@ -43,12 +48,13 @@ def draw(rows: list[dict[str, float]], out: Path) -> None:
 
 
 def read_rows(run: Path) -> list[dict[str, float]]:
-    """The rows of a run's log, without a last one that is the mean of few steps and says little."""
+    """The rows of a run's log, without those of few steps, at its end and where it was stopped and
+    resumed: such a mean says little."""
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    steps = [row["step"] for row in rows[-3:]]
-    if len(steps) == 3 and 2 * (steps[2] - steps[1]) < steps[1] - steps[0]:
-        rows.pop()
-    return rows
+    steps = [row["step"] for row in rows]
+    means_of = [step - before for before, step in pairwise([0, *steps])]
+    usual = statistics.median(means_of) if rows else 0
+    return [row for row, number in zip(rows, means_of, strict=True) if 2 * number >= usual]
 
 
 def main(
