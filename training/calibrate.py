@@ -28,6 +28,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,7 +37,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from grex_ros.grounding.membership import raised, sigmoid
+from grex_ros.grounding.membership import sigmoid
 from grex_ros.grounding.reading import Calibration
 from grex_ros.metrics import grec, gres
 from training.dataset.load import leave_out, load_dataset
@@ -63,6 +64,8 @@ class Scores:
         iou: (N, K + 1), the GRES IoU if the first 0, 1, ... objects are the answer.
         right: (N, K + 1), whether their boxes are right, as GREC counts.
         meant: (N,), how many objects are meant.
+        raised: (N,), how many objects, best first, a positive target shift is for
+            (``membership.raised``); a negative one is for all.
     """
 
     no_target: np.ndarray
@@ -70,11 +73,13 @@ class Scores:
     iou: np.ndarray
     right: np.ndarray
     meant: np.ndarray
+    raised: np.ndarray
 
     def measure(self, target: float, no_target: float) -> dict[str, float | None]:
         """The measures in percent if the scores were shifted so; None where nothing counts."""
         refusal = sigmoid(self.no_target + no_target)
-        scores = raised(sigmoid(self.targets), target) * (1 - refusal)[:, None]
+        shifted = (np.arange(self.targets.shape[1]) < self.raised[:, None]) | (target < 0)
+        scores = sigmoid(self.targets + target * shifted) * (1 - refusal)[:, None]
         kept = (scores >= 0.5).sum(1) * (refusal < 0.5)
         rows, nothing = np.arange(len(kept)), self.meant == 0
         return {
@@ -113,14 +118,15 @@ def collect(grounder: Grounder, records: Sequence[Record], progress: Progress) -
     from grex_ros.grounding.reading import Thresholds
 
     # As far as shifts will be tried, so that every object that may ever count is there.
-    far = Calibration(no_target=-LARGEST)
-    grounder.calibration = far
+    plain, far = (Calibration(target, -LARGEST) for target in (0.0, LARGEST))
     grounder.thresholds = Thresholds(target=0.5 * float(sigmoid(np.array(-LARGEST))))
     rows = []
     for record in progress.track(records, description="scores"):
         grounder.set_image(read_image(record))
-        answers = grounder.ground([expression.text for expression in record.expressions])
-        rows += [_row(record, number, answer, far) for number, answer in enumerate(answers)]
+        pairs = []
+        for grounder.calibration in (plain, far):  # what differs is raised
+            pairs.append(grounder.ground([e.text for e in record.expressions]))
+        rows += [_row(record, i, *pair) for i, pair in enumerate(zip(*pairs, strict=True))]
     most = max((len(row[1]) for row in rows), default=0)
     return Scores(
         no_target=np.array([row[0] for row in rows]),
@@ -128,6 +134,7 @@ def collect(grounder: Grounder, records: Sequence[Record], progress: Progress) -
         iou=np.array([row[2] + [0.0] * (most + 1 - len(row[2])) for row in rows]),
         right=np.array([row[3] + [False] * (most + 1 - len(row[3])) for row in rows]),
         meant=np.array([row[4] for row in rows]),
+        raised=np.array([row[5] for row in rows]),
     )
 
 
@@ -267,27 +274,32 @@ def _about(
 
 
 def _row(
-    record: Record, number: int, answer: Grounding, far: Calibration
-) -> tuple[float, list[float], list[float], list[bool], int]:
-    """An expression's row of Scores, as far as there are objects."""
+    record: Record, number: int, plain: Grounding, answer: Grounding
+) -> tuple[float, list[float], list[float], list[bool], int, int]:
+    """An expression's row of Scores, as far as there are objects, from its answers with the target
+    shift 0 and the largest one."""
     expression = record.expressions[number]
     truth = merged_mask(record, expression)
     boxes = [instance.box for instance in record.targets(expression)]
     refusal = answer.no_target_score
     painted, nothing = np.zeros(truth.shape, bool), expression.no_target
+    before, after = ([thing.score for thing in a.objects] for a in (plain, answer))
+    pairs = enumerate(zip_longest(before, after), 1)
+    raised = max((place for place, (low, high) in pairs if low != high), default=0)
     logits: list[float] = []
     iou, right = [float(nothing)], [nothing]
     for thing in answer.objects:
         x0, y0, x1, y1 = thing.box
         painted[y0:y1, x0:x1] |= thing.mask
-        logits.append(_logit(thing.score / (1 - refusal)))
+        shift = LARGEST if len(logits) < raised else 0.0
+        logits.append(_logit(thing.score / (1 - refusal)) - shift)
         found = [item.box for item in answer.objects[: len(logits)]]
         ones = [1.0] * len(found)
         iou.append(
             gres.score_expression(painted, truth, predicted_no_target=False, no_target=nothing).iou
         )
         right.append(grec.score_expression(found, ones, boxes).correct)
-    return _logit(refusal) - far.no_target, logits, iou, right, len(boxes)
+    return _logit(refusal) + LARGEST, logits, iou, right, len(boxes), raised
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> float:

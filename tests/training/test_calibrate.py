@@ -37,6 +37,7 @@ def made_up(rows: list[tuple[float, float, int]]) -> Scores:
         iou=right.astype(float),
         right=right,
         meant=meant,
+        raised=np.ones(len(rows)),
     )
 
 
@@ -82,11 +83,12 @@ def test_measures_count_the_objects_that_pass() -> None:
         iou=np.array([[0.0, 0.4, 0.9, 0.6], [1.0, 0.0, 0.0, 0.0]]),
         right=np.array([[False, False, True, False], [True, False, False, False]]),
         meant=np.array([2, 0]),
+        raised=np.array([2, 1]),
     )
     assert scores.measure(0, 0)["giou"] == pytest.approx(70.0)
     assert scores.measure(1.1, 0) == {"giou": 95.0, "n_acc": 100.0, "t_acc": 100.0, "pr_f1": 100.0}
     assert scores.measure(3.0, -3.0)["giou"] == pytest.approx(45.0)  # the third is not raised
-    assert scores.measure(-3.0, 0)["giou"] == pytest.approx(50.0)
+    assert scores.measure(-3.0, 0)["giou"] == pytest.approx(50.0)  # a negative shift is for all
     assert scores.measure(0, 8.5)["t_acc"] == 100.0 and scores.measure(0, 8.9)["t_acc"] == 0.0
     assert scores.measure(0, 3.0)["t_acc"] == 100.0 and scores.measure(0, 9.1)["t_acc"] == 0.0
 
