@@ -61,7 +61,11 @@ console = Console()
 
 def applicable(config: TrainConfig) -> dict[str, TrainConfig]:
     """The variants that there are of a run's model: all that are not the full one again."""
-    changed = {n: config.replace(model={**config.model, **c}) for n, c in VARIANTS.items()}
+    changed = {}
+    for name, change in VARIANTS.items():
+        # Nothing is left to be mirrored.
+        rest = {"mirrored_looks": 0.0} if change.get("close_looks") == 0 else {}
+        changed[name] = config.replace(model={**config.model, **change}, **rest)
     return {n: c for n, c in changed.items() if n == "full" or c.rela != config.rela}
 
 

@@ -28,7 +28,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,7 +113,8 @@ def best_shifts(datasets: Sequence[Scores], measures: Sequence[str]) -> tuple[fl
 
 
 def collect(grounder: Grounder, records: Sequence[Record], progress: Progress) -> Scores:
-    """Asks a Grounder every expression of the records, once. DatasetError as in read_image."""
+    """Asks a Grounder every expression of the records, without a target shift and with the largest
+    one. DatasetError as in read_image."""
     from grex_ros.grounding.reading import Thresholds
 
     # As far as shifts will be tried, so that every object that may ever count is there.
@@ -274,7 +274,7 @@ def _about(
 
 
 def _row(
-    record: Record, number: int, plain: Grounding, answer: Grounding
+    record: Record, number: int, answer: Grounding, far: Grounding
 ) -> tuple[float, list[float], list[float], list[bool], int, int]:
     """An expression's row of Scores, as far as there are objects, from its answers with the target
     shift 0 and the largest one."""
@@ -283,16 +283,14 @@ def _row(
     boxes = [instance.box for instance in record.targets(expression)]
     refusal = answer.no_target_score
     painted, nothing = np.zeros(truth.shape, bool), expression.no_target
-    before, after = ([thing.score for thing in a.objects] for a in (plain, answer))
-    pairs = enumerate(zip_longest(before, after), 1)
-    raised = max((place for place, (low, high) in pairs if low != high), default=0)
+    pairs = enumerate(zip(answer.objects, far.objects, strict=False), 1)
+    raised = max((place for place, (low, high) in pairs if low.score != high.score), default=0)
     logits: list[float] = []
     iou, right = [float(nothing)], [nothing]
     for thing in answer.objects:
         x0, y0, x1, y1 = thing.box
         painted[y0:y1, x0:x1] |= thing.mask
-        shift = LARGEST if len(logits) < raised else 0.0
-        logits.append(_logit(thing.score / (1 - refusal)) - shift)
+        logits.append(_logit(thing.score / (1 - refusal)))
         found = [item.box for item in answer.objects[: len(logits)]]
         ones = [1.0] * len(found)
         iou.append(

@@ -86,6 +86,15 @@ def test_official_models_without_a_part() -> None:
     assert not any("word_" in n for n, _ in ReLA(cfg).region_decoder.named_parameters())
 
 
+def test_what_mirrors_close_looks_goes_with_them() -> None:
+    file = Path(ablate.__file__).parent / "configs" / "tabletop_words.yaml"
+    config = TrainConfig.load(file)
+    shares = {n: c.mirrored_looks for n, c in ablate.applicable(config).items()}
+    without = {"no close look": 0.0, "no instance heads": 0.0}
+    assert config.mirrored_looks == 0.5
+    assert shares == dict.fromkeys(ablate.VARIANTS, 0.5) | without
+
+
 def test_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
