@@ -26,6 +26,7 @@ WITHOUT_INSTANCES = {
     "instance_heads": False,
     # what needs them
     "region_proposals": False,
+    "distinct_regions": False,
     "region_appearance": False,
     "region_geometry": False,
     "region_semantics": False,
@@ -43,6 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no region-region attention": {"region_region": False, "region_geometry": False},
     "no geometry between regions": {"region_geometry": False},
     "no ImageNet classes of regions": {"region_semantics": False},
+    "regions at peaks, twins kept": {"distinct_regions": False},
     "boxes not refined": {"box_refiner": False},
     "no detector": {"coco_detector": False},
     "no close look": {"close_looks": 0},

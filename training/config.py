@@ -33,7 +33,10 @@ FREE_FIELDS = frozenset(
 
 # Parts of the model that may be new beside the weights of a checkpoint; they begin with little to
 # say.
-MAY_BE_NEW = ("region_geometry", "region_semantics", "box_refiner", "coco_detector", "close_looks")
+MAY_BE_NEW = (
+    *("region_geometry", "region_semantics", "box_refiner", "coco_detector", "close_looks"),
+    "distinct_regions",
+)
 
 _KINDS: dict[Any, str] = {
     bool: "true or false",
@@ -95,6 +98,7 @@ class TrainConfig:
     text_layers: int = 10  # so many first layers of a BERT learn, where it comes from no wheel
     freeze_image: bool = False
     freeze_grounding: bool = False  # train the generation head alone
+    only_regions: bool = False  # train alone what finds objects, without words
     only_refiner: bool = False  # train alone what draws masks anew
     only_looks: bool = False  # train alone what a close look adds, by names; needs freeze_image
     drop_path: float = 0.0  # stochastic depth of the Swin's last block, less in those before it
@@ -126,6 +130,8 @@ class TrainConfig:
             raise ConfigError(
                 f"precision: must be one of {', '.join(PRECISIONS)}, not {self.precision!r}"
             )
+        if self.only_regions and (self.freeze_image or self.freeze_grounding or self.only_refiner):
+            raise ConfigError("only_regions: the image part alone learns, so nothing else may")
         if self.only_refiner and (self.freeze_image or self.freeze_grounding):
             raise ConfigError("only_refiner: leaves nothing for freeze_image and freeze_grounding")
         if self.only_looks and (self.freeze_grounding or not self.freeze_image):
@@ -144,9 +150,10 @@ class TrainConfig:
 
     @property
     def only(self) -> str:
-        """The part that is trained alone: generation, refiner, looks; empty = all of them."""
+        """The part that is trained alone: generation, regions, refiner, looks; empty = all."""
         parts = {
             "generation": self.freeze_grounding,
+            "regions": self.only_regions,
             "refiner": self.only_refiner,
             "looks": self.only_looks,
         }

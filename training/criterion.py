@@ -77,13 +77,17 @@ class PictureTruth:
 def instance_losses(
     state: RegionState, truth: list[PictureTruth]
 ) -> tuple[dict[str, Tensor], list[tuple[Tensor, Tensor]]]:
-    """Losses of every image layer against all annotated objects, and the last layer's match."""
+    """Losses of every image layer against all annotated objects, and the match of the regions that
+    the words are about."""
     counts = torch.tensor([len(t.boxes) for t in truth])
     total = max(int(counts.sum()), 1)
     losses: dict[str, Tensor] = {}
-    matches: list[tuple[Tensor, Tensor]] = []
-    depth, each = len(state.layers), len(truth)
-    parts = [torch.cat(layers).float() for layers in zip(*state.layers, strict=True)]
+    assert state.boxes is not None and state.objectness is not None
+    stages = list(state.layers)
+    if stages[-1][1] is not state.boxes:  # twins were dropped
+        stages.append((state.masks, state.boxes, state.objectness))
+    depth, each = len(stages), len(truth)
+    parts = [torch.cat(layers).float() for layers in zip(*stages, strict=True)]
     found = match(
         parts[0],
         parts[1],
@@ -96,8 +100,7 @@ def instance_losses(
     )
     first = (counts.cumsum(0) - counts).to(all_boxes.device)  # of every picture's objects
     for layer, (masks, boxes, objectness) in enumerate(state.layers):
-        matches = found[layer * each : (layer + 1) * each]
-        picture, region, item = flat_matches(matches)
+        picture, region, item = flat_matches(found[layer * each : (layer + 1) * each])
         item = item + first[picture]
         true_boxes, true_masks = all_boxes[item], all_masks[item]
         outlined = all_outlined[item]
@@ -115,7 +118,7 @@ def instance_losses(
         }
         for name, value in terms.items():
             losses[name] = losses.get(name, torch.zeros((), device=value.device)) + value
-    return losses, matches
+    return losses, found[-each:]
 
 
 def mask_losses(logits: Tensor, truth: Tensor, outlined: Tensor) -> tuple[Tensor, Tensor]:

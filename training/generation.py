@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from grex_ros.grounding.command import CommandError, parse_command
+from grex_ros.model.distinct import box_overlap
 from grex_ros.model.generation import (
     SAME,
     ChosenSets,
     Vocabulary,
     box_inside,
-    box_overlap,
     pool,
     split_words,
 )

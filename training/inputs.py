@@ -53,7 +53,7 @@ class StepInputs:
         self.words = WordCache(model, self.tokenizer)
         self.regions = regions
         head = model.generation
-        if head is None or config.only in ("refiner", "looks"):
+        if head is None or config.only not in ("", "generation"):
             vocabulary, most = None, 0
         else:
             vocabulary, most = head.vocabulary, head.most

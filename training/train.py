@@ -392,7 +392,7 @@ def main(
         settings = settings.replace(init_detector=init_detector)
     # What the head can say stays as it is where it does not learn.
     given = checkpoint_config(init) if init else None
-    words = given.generation_words if given and settings.only in ("refiner", "looks") else ()
+    words = given.generation_words if given and settings.only not in ("", "generation") else ()
     if settings.rela.coco_detector and not (
         settings.init_detector or (given and given.coco_detector) or (out / "last.pt").is_file()
     ):

@@ -64,6 +64,7 @@ class RelaConfig:
     phrase_alignment: bool = False  # regions and the names of objects share a space (training)
     text_adapter_layers: int = 0
     region_proposals: bool = False  # regions start at peaks of a map of object centres
+    distinct_regions: bool = False  # they start, and are heard of, at boxes that differ
     region_appearance: bool = False  # add each region's mask-pooled features and its box
     region_geometry: bool = False  # how regions lie to each other joins their attention
     region_semantics: bool = False  # add what an ImageNet classifier takes each region for
@@ -109,6 +110,8 @@ class RelaConfig:
             raise ValueError(f"refine_side must be a multiple of 8, not {self.refine_side}")
         if self.refine_side and not self.instance_heads:
             raise ValueError("refine_side needs instance_heads")
+        if self.distinct_regions and not self.region_proposals:
+            raise ValueError("distinct_regions needs region_proposals")
         if self.region_geometry and not self.region_region:
             raise ValueError("region_geometry needs region_region")
         for name in ("region_semantics", "close_looks"):
@@ -205,6 +208,7 @@ PRESETS: dict[str, RelaConfig] = {
         phrase_alignment=True,
         text_adapter_layers=1,
         region_proposals=True,
+        distinct_regions=True,
         region_appearance=True,
         region_geometry=True,
         region_semantics=True,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import RelaConfig
+from .distinct import box_overlap
 from .proposals import box_waves
 from .region_decoder import RegionState
 from .tables import pixel_centres
@@ -205,16 +206,6 @@ def box_inside(boxes: Tensor, height: int, width: int) -> Tensor:
     half = torch.maximum(boxes[:, 2:] / 2, boxes.new_tensor((0.51 / width, 0.51 / height)))
     apart = (centres - boxes[:, None, None, :2]).abs() <= half[:, None, None]
     return apart.all(-1).to(boxes.dtype)
-
-
-def box_overlap(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of boxes (..., N, 4) and (..., Q, 4), centre form -> (..., N, Q)."""
-    a, b = a[..., :, None, :], b[..., None, :, :]
-    low = torch.maximum(a[..., :2] - a[..., 2:] / 2, b[..., :2] - b[..., 2:] / 2)
-    high = torch.minimum(a[..., :2] + a[..., 2:] / 2, b[..., :2] + b[..., 2:] / 2)
-    inner = (high - low).clamp(min=0).prod(-1)
-    total = a[..., 2:].prod(-1) + b[..., 2:].prod(-1)
-    return inner / (total - inner).clamp(min=1e-9)
 
 
 def mask_overlap(masks: Tensor, logits: Tensor) -> Tensor:

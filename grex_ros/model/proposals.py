@@ -1,8 +1,9 @@
 """Regions that start where the image shows an object, instead of from learned queries.
 
 Every cell of the stride-8 memory says whether an object's centre lies in it and how large the
-object is (as CenterNet does); the best peaks become the regions. Convolution-like dense training
-finds objects after hundreds of steps where learned queries need many thousands.
+object is (as CenterNet does); the best of those whose boxes differ become the regions.
+Convolution-like dense training finds objects after hundreds of steps where learned queries need
+many thousands.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import RelaConfig
+from .distinct import distinct
 from .heads import MLP, inverse_sigmoid
 from .tables import pixel_centres
 
+CANDIDATES = 256  # cells among which distinct boxes are sought
+SAME_CELL = 0.5  # IoU above which the boxes of two cells are taken for one
 BOX_START = 0.15  # width and height, of the image, of a box before training
 
 
@@ -45,7 +49,7 @@ class RegionProposals(nn.Module):
     def __init__(self, cfg: RelaConfig) -> None:
         super().__init__()
         dim = cfg.hidden_dim
-        self.regions = cfg.regions
+        self.regions, self.distinct = cfg.regions, cfg.distinct_regions
         self.norm = nn.LayerNorm(dim)
         self.heat = MLP(dim, dim, 1, 2)
         self.box = MLP(dim, dim, 4, 2)
@@ -66,15 +70,32 @@ class RegionProposals(nn.Module):
             heat = heat + hints.centre
             sides = sides + hints.trust * (inverse_sigmoid(hints.boxes) - sides)
         boxes = sides.sigmoid()
-        peak = F.max_pool2d(heat[:, None], 3, 1, 1)[:, 0] == heat
-        # Where there are fewer peaks than regions, the warmest other cells follow.
-        score = torch.where(peak, heat.detach(), heat.detach() - 1e3).flatten(1)
-        if score.shape[1] < self.regions:  # a tiny picture: some regions stand twice
-            score = F.pad(score, (0, self.regions - score.shape[1]), value=-torch.inf)
-        best = score.topk(self.regions).indices.clamp(max=h * w - 1)[..., None]
+        cells_of_regions = self._distinct if self.distinct else self._peaks
+        best = cells_of_regions(heat.detach(), boxes.detach())[..., None]
         content = self.content(cells.flatten(1, 2).gather(1, best.expand(-1, -1, cells.shape[-1])))
         chosen = boxes.flatten(1, 2).gather(1, best.expand(-1, -1, 4))
         return Proposals(heat, boxes, content, chosen)
+
+    def _peaks(self, heat: Tensor, boxes: Tensor) -> Tensor:
+        """(B, Q) cells that are the warmest of the three by three around them."""
+        return self._warmest(heat, F.max_pool2d(heat[:, None], 3, 1, 1)[:, 0] == heat)
+
+    def _distinct(self, heat: Tensor, boxes: Tensor) -> Tensor:
+        """(B, Q) cells whose boxes are not those of warmer cells: of an object that another one
+        partly hides, the centre is often beside a warmer cell of the other."""
+        cells = heat[0].numel()
+        order = heat.flatten(1).topk(min(CANDIDATES, cells)).indices
+        own = distinct(boxes.flatten(1, 2).gather(1, order[..., None].expand(-1, -1, 4)), SAME_CELL)
+        kept = torch.zeros(len(heat), cells, dtype=torch.bool, device=heat.device)
+        return self._warmest(heat, kept.scatter(1, order, own).view_as(heat))
+
+    def _warmest(self, heat: Tensor, first: Tensor) -> Tensor:
+        """(B, Q) indices of cells, those that are ``first`` (B, h, w) before the others."""
+        score = torch.where(first, heat, heat - 1e3).flatten(1)
+        cells = score.shape[1]
+        if cells < self.regions:  # a tiny picture: some regions stand twice
+            score = F.pad(score, (0, self.regions - cells), value=-torch.inf)
+        return score.topk(self.regions).indices.clamp(max=cells - 1)
 
 
 def box_waves(boxes: Tensor, dim: int) -> Tensor:

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from .attention import Attention, FeedForward, Product
 from .box_refiner import BoxRefiner
 from .config import RelaConfig
+from .distinct import distinct
 from .geometry import PairGeometry
 from .heads import InstanceHeads, MaskHead, PhraseAlignment, RelevanceNoTarget
 from .proposals import Hints, Proposals, RegionProposals, box_waves, outside_box
 from .semantics import RegionSemantics
 from .tables import sine_position
 
+SAME = 0.6  # IoU of the boxes of two regions above which they are one object's
 OUTSIDE = 8.0  # logits that a mask loses half a box away from its box
 
 
@@ -87,6 +89,11 @@ class RelaOutput:
     target: Tensor | None = None  # (B, Q)
     count: Tensor | None = None  # (B, count_classes)
     layer_targets: list[Tensor] = field(default_factory=list)  # target logits of every word layer
+
+
+def _picked(x: Tensor, index: Tensor) -> Tensor:
+    """Regions ``index`` (B, Q) of ``x`` (B, Q, ...)."""
+    return x.gather(1, index.view(*index.shape, *[1] * (x.dim() - 2)).expand_as(x))
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -206,6 +213,8 @@ class RegionDecoder(nn.Module):
             x = self._attend_regions(i, x, state.region_position)
             state.regions = self.feed_forward[i](x)
             self._read_instances(state, maps)
+        if cfg.distinct_regions:
+            self._drop_twins(state)
         if cfg.region_appearance:
             state.regions = state.regions + self._describe_regions(state)
         if self.semantics is not None:
@@ -232,6 +241,21 @@ class RegionDecoder(nn.Module):
             state.masks = self._region_masks(state)
             state.objectness = self.instance.objectness(regions)[..., 0]
             state.layers.append((state.masks, state.boxes, state.objectness))
+
+    @staticmethod
+    def _drop_twins(state: RegionState) -> None:
+        """Of regions that have come to one box, the likeliest object stays. The places of the
+        others go to the region that is least likely one, which means nothing: so there are always
+        as many. ``state.layers`` keeps all, to learn from."""
+        assert state.boxes is not None and state.objectness is not None
+        order = state.objectness.detach().argsort(1, descending=True)
+        own = distinct(_picked(state.boxes, order), SAME)
+        pick = torch.where(own, order, order[:, -1:])
+        state.masks, state.boxes = _picked(state.masks, pick), _picked(state.boxes, pick)
+        state.objectness = _picked(state.objectness, pick)
+        state.regions = _picked(state.regions.transpose(0, 1), pick).transpose(0, 1)
+        position = _picked(state.region_position.transpose(0, 1), pick)
+        state.region_position = position.transpose(0, 1)
 
     def _describe_regions(self, state: RegionState) -> Tensor:
         """What a region looks like (mask-pooled features) and where it is; (Q, B, C)."""

@@ -21,7 +21,6 @@ from grex_ros.model.generation import (
     ExpressionDecoder,
     Vocabulary,
     box_inside,
-    box_overlap,
     choose,
     mask_overlap,
     pool,
@@ -270,10 +269,7 @@ def test_vocabulary() -> None:
     assert words.decode(ids[1].tolist()) == "red"
 
 
-def test_overlaps() -> None:
-    a = torch.tensor([[0.5, 0.5, 0.4, 0.4]])
-    b = torch.tensor([[0.5, 0.5, 0.4, 0.4], [0.7, 0.5, 0.4, 0.4], [0.1, 0.1, 0.1, 0.1]])
-    torch.testing.assert_close(box_overlap(a, b), torch.tensor([[1, 1 / 3, 0]]))
+def test_overlap_of_masks() -> None:
     mask = torch.zeros(1, 4, 4)
     mask[0, :2] = 1
     logits = torch.full((2, 4, 4), -1.0)

@@ -23,7 +23,7 @@ from training.dataset.load import load_dataset
 from training.dataset.mixture import Mixture
 from training.dataset.records import read_image
 from training.dataset.samples import Sample, TrainingPictures
-from training.parameters import build_model, with_late_stages
+from training.parameters import build_model, image_part, with_late_stages
 from training.regions import EncodedPictures, Looks, RegionCache
 from training.train import Trainer
 
@@ -225,6 +225,40 @@ def test_looks_are_learned_alone_by_names(tmp_path: Path) -> None:
     assert wide and not wide & changed
     assert trainer.train_step(batch)["alignment"] < 0.5 * first["alignment"]
     assert len(list((tmp_path / "run" / "regions").iterdir())) == 4
+
+
+@pytest.mark.timeout(300)
+def test_what_finds_objects_is_learned_alone(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "data", 4)
+    config = TrainConfig(
+        model=TINY, image_size=64, dataset=str(root), steps=30, batch_size=4, expressions=1,
+        only_regions=True, learning_rate=3e-3, ema_decay=0.0, frozen_stages=3,
+    )  # fmt: skip
+    trainer = Trainer(config, tmp_path / "run")
+    start = {n: v.clone() for n, v in trainer.model.state_dict().items()}
+    batch = trainer.inputs.collate([trainer.pictures[i] for i in range(4)])
+    first = trainer.train_step(batch)
+    assert first.keys() == {
+        *("loss", "heat", "cell_box", "cell_giou", "semantics"),
+        *("objectness", "box", "giou", "region_mask", "region_dice"),
+    }
+    trainer.train()
+    last = trainer.train_step(batch)
+    assert last["loss"] < 0.8 * first["loss"] and last["objectness"] < first["objectness"]
+    image = {id(p) for part in image_part(trainer.model) for p in part.parameters()}
+    changed = {n for n, p in trainer.model.named_parameters() if not p.equal(start[n])}
+    assert changed <= {n for n, p in trainer.model.named_parameters() if id(p) in image}
+    for part in ("proposals", "region_image.0", "region_region.0", "box_refiner", "instance.box"):
+        assert any(n.startswith(f"region_decoder.{part}.") for n in changed), part
+    assert any(n.startswith("pixel_decoder.") for n in changed)
+    stages = {n.split(".")[2] for n in changed if n.startswith("backbone.stages.")}
+    assert stages == {str(i) for i in range(3, 7)}
+
+
+def test_nothing_else_learns_where_regions_learn_alone() -> None:
+    for other in ("freeze_image", "freeze_grounding", "only_refiner"):
+        with pytest.raises(ConfigError, match="only_regions: the image part alone learns"):
+            TrainConfig(steps=1, only_regions=True, **{other: True})
 
 
 def test_with_the_words_the_trunk_of_the_looks_keeps_its_weights(tmp_path: Path) -> None:
