@@ -82,9 +82,9 @@ def instance_losses(
     counts = torch.tensor([len(t.boxes) for t in truth])
     total = max(int(counts.sum()), 1)
     losses: dict[str, Tensor] = {}
-    assert state.boxes is not None and state.objectness is not None
     stages = list(state.layers)
-    if stages[-1][1] is not state.boxes:  # twins were dropped
+    if state.boxes is not None and state.boxes is not stages[-1][1]:  # twins were dropped
+        assert state.objectness is not None
         stages.append((state.masks, state.boxes, state.objectness))
     depth, each = len(stages), len(truth)
     parts = [torch.cat(layers).float() for layers in zip(*stages, strict=True)]

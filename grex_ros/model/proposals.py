@@ -83,11 +83,14 @@ class RegionProposals(nn.Module):
     def _distinct(self, heat: Tensor, boxes: Tensor) -> Tensor:
         """(B, Q) cells whose boxes are not those of warmer cells: of an object that another one
         partly hides, the centre is often beside a warmer cell of the other."""
-        cells = heat[0].numel()
-        order = heat.flatten(1).topk(min(CANDIDATES, cells)).indices
-        own = distinct(boxes.flatten(1, 2).gather(1, order[..., None].expand(-1, -1, 4)), SAME_CELL)
-        kept = torch.zeros(len(heat), cells, dtype=torch.bool, device=heat.device)
-        return self._warmest(heat, kept.scatter(1, order, own).view_as(heat))
+        cells = heat.shape[1] * heat.shape[2]
+        # An export has one number of candidates, also where there are fewer cells.
+        score = F.pad(heat.flatten(1), (0, CANDIDATES), value=-torch.inf)
+        order = score.topk(CANDIDATES).indices
+        where = order.clamp(max=cells - 1)[..., None].expand(-1, -1, 4)
+        own = distinct(boxes.flatten(1, 2).gather(1, where), SAME_CELL)
+        kept = torch.zeros_like(score, dtype=torch.bool).scatter(1, order, own)[:, :cells]
+        return self._warmest(heat, kept.view_as(heat))
 
     def _warmest(self, heat: Tensor, first: Tensor) -> Tensor:
         """(B, Q) indices of cells, those that are ``first`` (B, h, w) before the others."""
