@@ -71,7 +71,7 @@ class RegionProposals(nn.Module):
             sides = sides + hints.trust * (inverse_sigmoid(hints.boxes) - sides)
         boxes = sides.sigmoid()
         cells_of_regions = self._distinct if self.distinct else self._peaks
-        best = cells_of_regions(heat.detach(), boxes.detach())[..., None]
+        best = cells_of_regions(heat.detach(), boxes)[..., None]
         content = self.content(cells.flatten(1, 2).gather(1, best.expand(-1, -1, cells.shape[-1])))
         chosen = boxes.flatten(1, 2).gather(1, best.expand(-1, -1, 4))
         return Proposals(heat, boxes, content, chosen)

@@ -248,7 +248,7 @@ class RegionDecoder(nn.Module):
         others go to the region that is least likely one, which means nothing: so there are always
         as many. ``state.layers`` keeps all, to learn from."""
         assert state.boxes is not None and state.objectness is not None
-        order = state.objectness.detach().argsort(1, descending=True)
+        order = state.objectness.argsort(1, descending=True)
         own = distinct(_picked(state.boxes, order), SAME)
         pick = torch.where(own, order, order[:, -1:])
         state.masks, state.boxes = _picked(state.masks, pick), _picked(state.boxes, pick)
