@@ -138,6 +138,7 @@ def mask_losses(logits: Tensor, truth: Tensor, outlined: Tensor) -> tuple[Tensor
 def proposal_losses(found: Proposals, truth: list[PictureTruth]) -> dict[str, Tensor]:
     """Losses of the map of object centres: focal loss with a Gaussian slope around each centre
     (CenterNet), and the boxes of the cells in which centres lie."""
+    assert found.cell_boxes is not None  # see Proposals
     _, h, w = found.heat.shape
     peaks = torch.zeros_like(found.heat, dtype=torch.float32)
     y = torch.arange(h, device=peaks.device)

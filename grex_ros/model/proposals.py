@@ -21,6 +21,7 @@ from .tables import pixel_centres
 
 CANDIDATES = 256  # cells among which distinct boxes are sought
 SAME_CELL = 0.5  # IoU above which the boxes of two cells are taken for one
+LATER = 1e3  # is taken from the warmth of cells that come after all others
 BOX_START = 0.15  # width and height, of the image, of a box before training
 
 
@@ -29,7 +30,8 @@ class Proposals:
     """What the cells say, and the regions chosen from them."""
 
     heat: Tensor  # (B, h, w) logits: an object's centre is in this cell
-    cell_boxes: Tensor  # (B, h, w, 4) centre x, y, width, height in 0..1
+    # (B, h, w, 4) centre x, y, width, height in 0..1; None where no gradient is wanted.
+    cell_boxes: Tensor | None
     content: Tensor  # (B, Q, C)
     boxes: Tensor  # (B, Q, 4)
 
@@ -61,44 +63,67 @@ class RegionProposals(nn.Module):
     def forward(self, memory: Tensor, hints: Hints | None = None) -> Proposals:
         """``memory`` (B, C, h, w), and what a detector has to say of its cells."""
         b, _, h, w = memory.shape
-        cells = self.norm(memory.permute(0, 2, 3, 1))
-        heat = self.heat(cells)[..., 0]
-        centres = pixel_centres(h, w, memory).view(h, w, 2)
-        start = torch.cat((centres, torch.full_like(centres, BOX_START)), -1)
-        sides = self.box(cells) + inverse_sigmoid(start)
+        cells = self.norm(memory.permute(0, 2, 3, 1)).flatten(1, 2)
+        heat = self.heat(cells).view(b, h, w)
+        about = [cells, pixel_centres(h, w, memory).expand(b, -1, -1)]
         if hints is not None:
             heat = heat + hints.centre
-            sides = sides + hints.trust * (inverse_sigmoid(hints.boxes) - sides)
-        boxes = sides.sigmoid()
-        cells_of_regions = self._distinct if self.distinct else self._peaks
-        best = cells_of_regions(heat.detach(), boxes)[..., None]
-        content = self.content(cells.flatten(1, 2).gather(1, best.expand(-1, -1, cells.shape[-1])))
-        chosen = boxes.flatten(1, 2).gather(1, best.expand(-1, -1, 4))
-        return Proposals(heat, boxes, content, chosen)
+            about += [hints.trust.flatten(1, 2), hints.boxes.flatten(1, 2)]
+        warmth, chosen = self._candidates(heat.detach())
+        cell_boxes = None
+        if torch.is_grad_enabled():
+            all_boxes = self._boxes(*about)
+            cell_boxes, boxes = all_boxes.view(b, h, w, 4), _at(all_boxes, chosen)
+        else:  # nobody learns from the others
+            boxes = self._boxes(*(_at(x, chosen) for x in about))
+        if self.distinct:
+            own = self._differing(warmth, boxes)
+            chosen, boxes = chosen.gather(1, own), _at(boxes, own)
+        return Proposals(heat, cell_boxes, self.content(_at(cells, chosen)), boxes)
 
-    def _peaks(self, heat: Tensor, boxes: Tensor) -> Tensor:
-        """(B, Q) cells that are the warmest of the three by three around them."""
-        return self._warmest(heat, F.max_pool2d(heat[:, None], 3, 1, 1)[:, 0] == heat)
+    def _boxes(
+        self,
+        cells: Tensor,
+        centres: Tensor,
+        trust: Tensor | None = None,
+        hinted: Tensor | None = None,
+    ) -> Tensor:
+        """Of cells (B, N, C), normed, at ``centres`` (B, N, 2) and with hints (B, N, 1) and
+        (B, N, 4), the boxes (B, N, 4)."""
+        start = torch.cat((centres, torch.full_like(centres, BOX_START)), -1)
+        sides = self.box(cells) + inverse_sigmoid(start)
+        if trust is not None and hinted is not None:
+            sides = sides + trust * (inverse_sigmoid(hinted) - sides)
+        return sides.sigmoid()
 
-    def _distinct(self, heat: Tensor, boxes: Tensor) -> Tensor:
-        """(B, Q) cells whose boxes are not those of warmer cells: of an object that another one
-        partly hides, the centre is often beside a warmer cell of the other."""
-        cells = heat.shape[1] * heat.shape[2]
-        # An export has one number of candidates, also where there are fewer cells.
-        score = F.pad(heat.flatten(1), (0, CANDIDATES), value=-torch.inf)
-        order = score.topk(CANDIDATES).indices
-        where = order.clamp(max=cells - 1)[..., None].expand(-1, -1, 4)
-        own = distinct(boxes.flatten(1, 2).gather(1, where), SAME_CELL)
-        kept = torch.zeros_like(score, dtype=torch.bool).scatter(1, order, own)[:, :cells]
-        return self._warmest(heat, kept.view_as(heat))
+    def _candidates(self, heat: Tensor) -> tuple[Tensor, Tensor]:
+        """Of ``heat`` (B, h, w) the cells (B, N) that may become regions, and how warm they are,
+        warmest first. Where boxes need not differ, those are the regions' own: cells that are the
+        warmest of the three by three around them before others."""
+        if self.distinct:
+            return _warmest(heat.flatten(1), CANDIDATES)
+        peaks = F.max_pool2d(heat[:, None], 3, 1, 1)[:, 0] == heat
+        return _warmest(torch.where(peaks, heat, heat - LATER).flatten(1), self.regions)
 
-    def _warmest(self, heat: Tensor, first: Tensor) -> Tensor:
-        """(B, Q) indices of cells, those that are ``first`` (B, h, w) before the others."""
-        score = torch.where(first, heat, heat - 1e3).flatten(1)
-        cells = score.shape[1]
-        if cells < self.regions:  # a tiny picture: some regions stand twice
-            score = F.pad(score, (0, self.regions - cells), value=-torch.inf)
-        return score.topk(self.regions).indices.clamp(max=cells - 1)
+    def _differing(self, warmth: Tensor, boxes: Tensor) -> Tensor:
+        """(B, Q) those of candidates (B, N), warmest first, whose boxes are not those of warmer
+        ones, before others: of an object that another one partly hides, the centre is often
+        beside a warmer cell of the other."""
+        own = distinct(boxes, SAME_CELL)
+        return _warmest(torch.where(own, warmth, warmth - LATER), self.regions)[1]
+
+
+def _warmest(warmth: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The ``count`` warmest of (B, N), and which they are; of fewer the last stands in for what
+    lacks, colder than all."""
+    # Always padded: an export has one count, whatever the size of the picture.
+    best = F.pad(warmth, (0, count), value=-torch.inf).topk(count)
+    return best.values, best.indices.clamp(max=warmth.shape[1] - 1)
+
+
+def _at(x: Tensor, which: Tensor) -> Tensor:
+    """Of ``x`` (B, N, C) those of ``which`` (B, M)."""
+    return x.gather(1, which[..., None].expand(-1, -1, x.shape[-1]))
 
 
 def box_waves(boxes: Tensor, dim: int) -> Tensor:

@@ -84,12 +84,12 @@ def test_an_untrained_sight_that_trusts_nothing_changes_nothing() -> None:
     assert not torch.allclose(encode(model, [picture(1)]).regions, alone.regions[:, :1])
 
 
-@torch.no_grad()
 def test_hints_say_where_and_how_large(sight: DetectorSight) -> None:
     """Where a kind is seen, the logit rises and the box is believed."""
     seen = sighting()
     seen.kinds[0, 3, 2, 5] = 1.0
-    sight.hint.weight[:, 0] = torch.tensor((2.0, 20.0)) / STEP
+    with torch.no_grad():
+        sight.hint.weight[:, 0] = torch.tensor((2.0, 20.0)) / STEP
     hints = sight.hints(seen)
     assert hints.centre[0, 2, 5] == 2 and int((hints.centre != 0).sum()) == 1
     assert hints.trust[0, 2, 5, 0] > 0.999
@@ -98,7 +98,13 @@ def test_hints_say_where_and_how_large(sight: DetectorSight) -> None:
     memory = torch.randn(1, SMALL.hidden_dim, 4, 6)
     told, untold = proposals(memory, hints), proposals(memory)
     torch.testing.assert_close(told.heat - untold.heat, hints.centre)
+    assert told.cell_boxes is not None
     torch.testing.assert_close(told.cell_boxes[0, 2, 5], torch.full((4,), 0.5))
+    with torch.no_grad():  # boxes of those cells alone that may become regions
+        asked = proposals(memory, hints)
+    assert asked.cell_boxes is None
+    torch.testing.assert_close(asked.boxes, told.boxes)
+    torch.testing.assert_close(asked.content, told.content)
 
 
 @torch.no_grad()

@@ -58,8 +58,10 @@ def proposals(distinct_regions: bool) -> RegionProposals:
 
 
 def chosen(rule: RegionProposals, heat: Tensor, boxes: Tensor) -> list[int]:
-    cells = rule._distinct if rule.distinct else rule._peaks
-    return cells(heat[None], boxes[None])[0].tolist()
+    warmth, cells = rule._candidates(heat[None])
+    if rule.distinct:
+        cells = cells.gather(1, rule._differing(warmth, boxes.flatten(0, 1)[cells]))
+    return cells[0].tolist()
 
 
 def test_an_object_beside_a_warmer_cell_gets_a_region() -> None:

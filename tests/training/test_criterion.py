@@ -274,12 +274,12 @@ def test_cells_around_a_centre_learn_its_box() -> None:
         return torch.stack([proposal_losses(found, [truth])["cell_box"] for _ in range(20)])
 
     assert drawn().max() < 1e-5
-    right = found.cell_boxes.clone()
-    found.cell_boxes[:] = 0.1  # off by 1.6 in all
-    found.cell_boxes[0, 8, 8] = truth.boxes[0]  # right at the centre alone, which one of 25 finds
+    right = boxes.clone()
+    boxes[:] = 0.1  # off by 1.6 in all
+    boxes[0, 8, 8] = truth.boxes[0]  # right at the centre alone, which one of 25 finds
     assert 1.0 < drawn().mean() < 1.6 * 4 / 5
-    found.cell_boxes[:] = right
-    found.cell_boxes[0, 8, 8] = 0.1  # wrong there alone, which is always one of the five
+    boxes[:] = right
+    boxes[0, 8, 8] = 0.1  # wrong there alone, which is always one of the five
     assert drawn().min() >= 1.6 / 5 - 1e-5
 
 
