@@ -79,6 +79,14 @@ def test_shares_of_nothing_are_refused() -> None:
         Mixture([pictures(2), pictures(2)], [1000, 1], 0)
 
 
+def test_a_share_of_one_percent_is_enough_though_the_sum_is_off_by_a_bit() -> None:
+    shares = [0.22, 0.17, 0.10, 0.07, 0.05, 0.04, 0.08, 0.19, 0.01, 0.02, 0.05]
+    assert sum(shares) > 1
+    mixture = Mixture([pictures(2) for _ in shares], shares, 0)
+    drawn = [mixture.place(n)[0] for n in range(BLOCK)]
+    assert drawn.count(8) == BLOCK // 100
+
+
 # --- batches ------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from .records import DatasetError, read_image
 from .samples import OfficialPictures, OfficialSample, Sample, TrainingPictures
 
 BLOCK = 1000  # samples in which every dataset has its exact share
+LEAST_SHARE = 0.01 - 1e-9  # what adds up to 1 in decimals adds up to a bit more in binary
 POOL = 32  # steps whose samples are sorted by the size of their pictures
 
 
@@ -43,7 +44,7 @@ class Mixture(Dataset[Sample | OfficialSample]):
                 raise DatasetError(f"dataset {number + 1} of {len(sources)} has nothing to learn")
         self.sources, self.seed = sources, seed
         self.shares = np.array(shares) / sum(shares)
-        if self.shares.min() < 0.01:
+        if self.shares.min() < LEAST_SHARE:
             raise DatasetError("every dataset needs a share of at least 1 % of the pictures")
         self.starts = np.cumsum([0, *map(len, sources)])
 
