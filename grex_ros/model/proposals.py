@@ -73,13 +73,13 @@ class RegionProposals(nn.Module):
         cell_boxes = None
         if torch.is_grad_enabled():
             all_boxes = self._boxes(*about)
-            cell_boxes, boxes = all_boxes.view(b, h, w, 4), _at(all_boxes, chosen)
+            cell_boxes, boxes = all_boxes.view(b, h, w, 4), picked(all_boxes, chosen)
         else:  # nobody learns from the others
-            boxes = self._boxes(*(_at(x, chosen) for x in about))
+            boxes = self._boxes(*(picked(x, chosen) for x in about))
         if self.distinct:
             own = self._differing(warmth, boxes)
-            chosen, boxes = chosen.gather(1, own), _at(boxes, own)
-        return Proposals(heat, cell_boxes, self.content(_at(cells, chosen)), boxes)
+            chosen, boxes = chosen.gather(1, own), picked(boxes, own)
+        return Proposals(heat, cell_boxes, self.content(picked(cells, chosen)), boxes)
 
     def _boxes(
         self,
@@ -121,9 +121,9 @@ def _warmest(warmth: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return best.values, best.indices.clamp(max=warmth.shape[1] - 1)
 
 
-def _at(x: Tensor, which: Tensor) -> Tensor:
-    """Of ``x`` (B, N, C) those of ``which`` (B, M)."""
-    return x.gather(1, which[..., None].expand(-1, -1, x.shape[-1]))
+def picked(x: Tensor, index: Tensor) -> Tensor:
+    """Of ``x`` (B, N, ...) those of ``index`` (B, M)."""
+    return x.gather(1, index.view(*index.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:]))
 
 
 def box_waves(boxes: Tensor, dim: int) -> Tensor:

@@ -14,7 +14,7 @@ from .config import RelaConfig
 from .distinct import distinct
 from .geometry import PairGeometry
 from .heads import InstanceHeads, MaskHead, PhraseAlignment, RelevanceNoTarget
-from .proposals import Hints, Proposals, RegionProposals, box_waves, outside_box
+from .proposals import Hints, Proposals, RegionProposals, box_waves, outside_box, picked
 from .semantics import RegionSemantics
 from .tables import sine_position
 
@@ -89,11 +89,6 @@ class RelaOutput:
     target: Tensor | None = None  # (B, Q)
     count: Tensor | None = None  # (B, count_classes)
     layer_targets: list[Tensor] = field(default_factory=list)  # target logits of every word layer
-
-
-def _picked(x: Tensor, index: Tensor) -> Tensor:
-    """Regions ``index`` (B, Q) of ``x`` (B, Q, ...)."""
-    return x.gather(1, index.view(*index.shape, *[1] * (x.dim() - 2)).expand_as(x))
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -249,12 +244,12 @@ class RegionDecoder(nn.Module):
         as many. ``state.layers`` keeps all, to learn from."""
         assert state.boxes is not None and state.objectness is not None
         order = state.objectness.argsort(1, descending=True)
-        own = distinct(_picked(state.boxes, order), SAME)
+        own = distinct(picked(state.boxes, order), SAME)
         pick = torch.where(own, order, order[:, -1:])
-        state.masks, state.boxes = _picked(state.masks, pick), _picked(state.boxes, pick)
-        state.objectness = _picked(state.objectness, pick)
-        state.regions = _picked(state.regions.transpose(0, 1), pick).transpose(0, 1)
-        position = _picked(state.region_position.transpose(0, 1), pick)
+        state.masks, state.boxes = picked(state.masks, pick), picked(state.boxes, pick)
+        state.objectness = picked(state.objectness, pick)
+        state.regions = picked(state.regions.transpose(0, 1), pick).transpose(0, 1)
+        position = picked(state.region_position.transpose(0, 1), pick)
         state.region_position = position.transpose(0, 1)
 
     def _describe_regions(self, state: RegionState) -> Tensor:
